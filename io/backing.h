@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A backing store: the slow storage behind a volume.  Kinds: block device or file (io_uring,
+ * O_DIRECT), NBD server (libnbd's asynchronous API, its socket polled from the owner core's ring).
+ *
+ * Requests are 4 KiB-aligned; the last block may reach past the end: reads are filled with zeros,
+ * writes are cut.  A write that timed out or whose connection was lost is reported as failed only
+ * when it can no longer land, or after a reconnect that makes it impossible (hazard 15, I22).
+ */
+#ifndef IO_BACKING_H
+#define IO_BACKING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/core.h"
+
+struct backing;
+
+enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_ZERO, BACKING_FLUSH };
+enum backing_flags { BACKING_FUA = 1, BACKING_MAY_UNMAP = 2 };
+
+struct backing_io {
+    /* Set by the caller, on any core; `done` is called on that same core. */
+    uint8_t op;
+    uint8_t flags;
+    uint64_t offset;
+    uint64_t length;
+    unsigned char *data;
+    struct buffer *buffer; /* that `data` lies in, for registered I/O; may be NULL */
+    void (*done)(struct core *core, struct backing_io *io, int result); /* 0 or negative errno */
+
+    /* Internal to the kind. */
+    struct core_op op_done;
+    struct core_message message;
+    struct core *core;
+    struct list link;
+    struct backing *backing;
+    uint64_t started_ns;
+    uint64_t progress;
+    int64_t cookie;
+    int result;
+    uint32_t private_bits;
+};
+
+struct backing_info {
+    uint64_t bytes;
+    bool read_only;
+    bool can_zero;    /* efficient zeroing; without it zeros are written */
+    bool can_trim;
+    bool has_flush;   /* has a volatile cache or cannot tell: flushes are needed */
+    uint8_t identity[16]; /* hash of what names it (path and device, or URI) */
+};
+
+/* Opens `spec`, a path or an NBD URI (nbd://, nbd+unix://, nbds://), on the main thread before the
+ * cores run or from control (may block for `timeout_ns`).  Takes an exclusive lock (flock on the
+ * description that does the I/O; block devices also O_EXCL).  Negative errno, and `why` a sentence
+ * that says what, why and what to do. */
+int backing_open(struct backing **backing, const char *spec, bool read_only, uint64_t timeout_ns,
+                 char *why, size_t why_bytes);
+void backing_close(struct backing *backing);
+const struct backing_info *backing_info(const struct backing *backing);
+
+/* On any core.  `io` stays the backing's until done. */
+void backing_submit(struct core *core, struct backing *backing, struct backing_io *io);
+
+/* For status: "up", "reconnecting", "failed", with how long and the last error. */
+void backing_state(const struct backing *backing, char *text, size_t bytes);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The running cache: flash device, superblock, shards, volumes, cores.  Start order: cache_open
+ * (validates everything, touches nothing but the superblock's session) -> cache_start (threads,
+ * recovery) -> front ends -> ... -> cache_stop (clean) -> cache_close.
+ */
+#ifndef IO_CACHE_H
+#define IO_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/superblock.h"
+#include "io/volume.h"
+
+enum volatile_cache { VOLATILE_AUTO, VOLATILE_YES, VOLATILE_NO };
+
+struct cache_volume_config {
+    const char *name, *backing;
+    uint8_t mode, destage;
+    bool read_only, nbd;
+    int ublk;
+    uint32_t dirty_max_percent;
+    uint64_t sequential_cutoff_bytes, backing_timeout_ns;
+};
+
+struct cache_config {
+    const char *flash;
+    uint64_t ram_bytes;
+    enum volatile_cache volatile_cache;
+    const char *state_dir;
+    const unsigned *cores; /* processor numbers */
+    unsigned core_count;
+    const struct cache_volume_config *volumes;
+    unsigned volume_count;
+    uint64_t buffer_bytes; /* I/O buffers per core; 0: default */
+};
+
+struct cache;
+
+/* Negative errno and a sentence in `why`.  -ESTALE: stale flash (attachment epoch).  A volume in
+ * the superblock that the configuration no longer names keeps its records when it has dirty ones
+ * (and is reported), else is dropped with a floor LSN. */
+int cache_open(struct cache **cache, const struct cache_config *config, char *why, size_t why_bytes);
+int cache_start(struct cache *cache, char *why, size_t why_bytes);
+
+/* Answers what is under way, closes the log, writes the superblock with the clean mark. */
+int cache_stop(struct cache *cache, char *why, size_t why_bytes);
+void cache_close(struct cache *cache);
+
+/* For control and metrics: any thread.  Sums over the shards, each under its lock. */
+void cache_status(struct cache *cache, struct shard_status *sum);
+void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum);
+uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume);
+void cache_destage_all(struct cache *cache, uint16_t volume); /* VOLUME_ALL */
+const struct superblock *cache_superblock(const struct cache *cache);
+
+struct cache_facts {
+    double recovery_seconds;
+    bool started_clean, flash_volatile, buffers_registered;
+    uint64_t notices[16]; /* by enum notice */
+};
+void cache_facts(struct cache *cache, struct cache_facts *facts);
+
+/* Latency histograms: per volume, op (read, write, flush, zero) and tier that the slowest piece came
+ * from (ram, flash, backing); log2 buckets of ns with 4 steps per octave; any thread. */
+enum latency_op { LATENCY_READ, LATENCY_WRITE, LATENCY_FLUSH, LATENCY_ZERO, LATENCY_OPS };
+enum latency_tier { TIER_RAM, TIER_FLASH, TIER_BACKING, TIERS };
+#define LATENCY_BUCKETS 160
+struct latency {
+    uint64_t count, sum_ns;
+    uint64_t buckets[LATENCY_BUCKETS];
+};
+void cache_latency(struct cache *cache, uint16_t volume, enum latency_op op, enum latency_tier tier,
+                   struct latency *latency);
+
+#endif

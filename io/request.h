@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client's request, from whichever front end: cut into pieces, driven through the shards,
+ * answered once.  Belongs to the core that received it (C1, I10).
+ *
+ *   front end                                    request.c
+ *   fill in volume, op, flags, offset, length
+ *   WRITE: request_buffer() -> where to receive
+ *   request_submit()                        ---> pieces -> shards -> I/O -> ...
+ *   done() is called, perhaps before request_submit returns
+ *   READ: request_payload() -> vectors to send
+ *   sent: request_release()
+ */
+#ifndef IO_REQUEST_H
+#define IO_REQUEST_H
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "engine/shard.h"
+#include "io/core.h"
+
+struct volume;
+
+enum request_op {
+    REQUEST_READ,
+    REQUEST_WRITE,
+    REQUEST_ZERO,  /* write zeroes */
+    REQUEST_TRIM,  /* whole blocks inside the range read as zeros afterwards */
+    REQUEST_FLUSH, /* every request of this volume answered before is durable when done (I1) */
+    REQUEST_CACHE, /* prefetch */
+};
+
+enum request_flags {
+    REQUEST_FUA = 1,
+    REQUEST_NO_HOLE = 2, /* with REQUEST_ZERO: keep the backing store allocated */
+};
+
+#define REQUEST_BYTES_MAX (32u << 20) /* of READ and WRITE; the others may cover a whole volume */
+
+struct request {
+    /* Set by the front end. */
+    struct volume *volume;
+    uint8_t op;
+    uint8_t flags;
+    uint64_t offset; /* bytes; any alignment; offset + length within the volume (checked) */
+    uint64_t length; /* bytes; more than 0 except for FLUSH */
+    void (*done)(struct request *request);
+    struct core *core;
+
+    /* Valid in done(): 0 or a negative errno: -EIO, -ENOSPC, -EINVAL, -EPERM (read-only),
+     * -ESHUTDOWN, -ENOMEM. */
+    int error;
+
+    /* Internal to request.c. */
+    struct buffer *buffer;
+    unsigned char *span; /* the aligned span that covers the request */
+    uint64_t received_ns;
+    uint64_t next_block, end_block;
+    uint32_t pieces_open;
+    uint8_t state;
+    struct piece *pieces; /* singly linked by private_pointer */
+    struct piece first;   /* most requests have one */
+    struct list link;
+    struct core_message message;
+    void *private_pointer;
+};
+
+/* WRITE: where the payload is to be received, `length` contiguous bytes, or NULL when the core has
+ * no buffer now (see core_buffer_wait).  offset and length must be set. */
+void *request_buffer(struct request *request);
+
+/* Starts it.  Validation errors, too, are answered through done(). */
+void request_submit(struct request *request);
+
+/* READ, in done() or later, when error is 0: fills at most `max` vectors covering exactly `length`
+ * bytes, from registered buffers, RAM frames, or a page of zeros; returns how many (never more than
+ * REQUEST_VECTORS_MAX(length)).  Valid until request_release. */
+#define REQUEST_VECTORS_MAX(length) ((unsigned)((length) / BLOCK_BYTES + 2))
+unsigned request_payload(struct request *request, struct iovec *vectors, unsigned max);
+
+/* Gives back buffers and frames.  After it the structure is the front end's to use again.  Also for
+ * a request whose request_buffer was taken but that is not submitted. */
+void request_release(struct request *request);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A volume as the I/O layer and the front ends see it. */
+#ifndef IO_VOLUME_H
+#define IO_VOLUME_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/list.h"
+#include "engine/shard.h"
+
+struct backing;
+
+struct volume {
+    char name[VOLUME_NAME_BYTES];
+    char description[128];
+    uint16_t id;
+    uint8_t mode;    /* enum volume_mode */
+    uint8_t destage; /* enum destage_order */
+    bool read_only;
+    bool nbd;      /* exported over NBD */
+    int ublk;      /* device number, or -1 */
+    uint64_t bytes; /* exact size of the export */
+    uint64_t sequential_cutoff_bytes; /* 0: off */
+    uint64_t backing_timeout_ns;
+    uint32_t dirty_max_percent;
+    struct backing *backing;
+    atomic_uint_fast64_t epoch; /* flush epoch: a FLUSH adds one when it arrives */
+
+    /* Writes to the backing store that a flush has not covered: FLUSH goes there only while the two
+     * differ (DESIGN 6; hazard 13).  Counted when such a write completed. */
+    atomic_uint_fast64_t backing_writes, backing_flushed;
+};
+
+/* Volumes never move; the table only changes through the control path, between requests. */
+struct cache;
+struct volume *volume_find(struct cache *cache, const char *name); /* "" is the first; NULL: none */
+unsigned volume_count(struct cache *cache);
+struct volume *volume_at(struct cache *cache, unsigned index); /* in the order of the configuration */
+
+#endif
