@@ -11,22 +11,22 @@
 #include <string.h>
 
 /* BITS, host-to-medium and medium-to-host conversion for each accessor pair. */
-#define ENDIAN_DEFINE(order, bits, to_medium, to_host)                                             \
-    /* The integer at DATA. */                                                                     \
-    static inline uint##bits##_t order##bits##_load(const void *data)                              \
-    {                                                                                              \
-        uint##bits##_t raw;                                                                        \
-                                                                                                   \
-        memcpy(&raw, data, sizeof(raw));                                                           \
-        return to_host(raw);                                                                       \
-    }                                                                                              \
-                                                                                                   \
-    /* Put VALUE at DATA. */                                                                       \
-    static inline void order##bits##_store(void *data, uint##bits##_t value)                       \
-    {                                                                                              \
-        uint##bits##_t raw = to_medium(value);                                                     \
-                                                                                                   \
-        memcpy(data, &raw, sizeof(raw));                                                           \
+#define ENDIAN_DEFINE(order, bits, to_medium, to_host)                       \
+    /* The integer at DATA. */                                               \
+    static inline uint##bits##_t order##bits##_load(const void *data)        \
+    {                                                                        \
+        uint##bits##_t raw;                                                  \
+                                                                             \
+        memcpy(&raw, data, sizeof(raw));                                     \
+        return to_host(raw);                                                 \
+    }                                                                        \
+                                                                             \
+    /* Put VALUE at DATA. */                                                 \
+    static inline void order##bits##_store(void *data, uint##bits##_t value) \
+    {                                                                        \
+        uint##bits##_t raw = to_medium(value);                               \
+                                                                             \
+        memcpy(data, &raw, sizeof(raw));                                     \
     }
 
 /* uint16_t le16_load(const void *data); void le16_store(void *data, uint16_t value); and so on */

@@ -20,12 +20,15 @@ struct list {
 
 /* The structure of TYPE whose field MEMBER is at POINTER (never NULL). */
 #ifndef container_of
-#define container_of(pointer, type, member)                                                        \
-    ((type *)(void *)((char *)(1 ? (pointer) : &((type *)0)->member) - offsetof(type, member)))
+#    define container_of(pointer, type, member) \
+        ((type *)(void *)((char *)(1 ? (pointer) : &((type *)0)->member) - offsetof(type, member)))
 #endif
 
 /* Initialiser of a static head: struct list all = LIST_INIT(all). */
-#define LIST_INIT(head) {&(head), &(head)}
+#define LIST_INIT(head)  \
+    {                    \
+        &(head), &(head) \
+    }
 
 /* Make an empty head, or a node that is in no list. */
 static inline void list_init(struct list *list)
@@ -111,16 +114,16 @@ static inline void list_splice_tail(struct list *head, struct list *source)
 }
 
 /* Visit each node; the body must not remove any. */
-#define list_for_each(node, head)                                                                  \
+#define list_for_each(node, head) \
     for (struct list *node = (head)->next; node != (head); node = node->next)
 
 /* Visit each node; the body may remove the node it visits, and no other. */
-#define list_for_each_safe(node, head)                                                             \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
+#define list_for_each_safe(node, head)                                                \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
          node = node##_next, node##_next = node->next)
 
 /* The element of TYPE around the first node, or NULL if the list is empty. */
-#define list_first_entry(head, type, member)                                                       \
+#define list_first_entry(head, type, member) \
     (list_empty(head) ? NULL : container_of((head)->next, type, member))
 
 #endif
