@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Helpers for test scripts, which begin with
+#
+#     #!/bin/bash
+#     # SPDX-License-Identifier: Apache-2.0
+#     . "$srcdir/tests/functions.sh"
+#     requires_program nbdcopy
+#
+# srcdir and builddir are absolute and come from tests/run. A test works in
+# $tmpdir, which is private, short enough for socket paths, and removed at the
+# end. Every process that a helper starts is ended at the end, by its id.
+
+set -euo pipefail
+
+: "${srcdir:?run me through make check}" "${builddir:?run me through make check}"
+SANITIZER=${SANITIZER:-none}
+# mke2fs, debugfs and the like live where only root's PATH may lead.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# ---- verdicts ---------------------------------------------------------------
+
+# skip WHY: the machine lacks something; the runner prints WHY.
+skip() {
+    echo "SKIP: $*"
+    exit 77
+}
+
+# fail WHY: the test found a fault.
+fail() {
+    echo "FAIL: $*" >&2
+    exit 1
+}
+
+# ---- what a test needs ------------------------------------------------------
+
+# requires_program NAME...: skip unless all are in PATH.
+requires_program() {
+    local name
+    for name; do
+        command -v "$name" >/dev/null || skip "program $name"
+    done
+}
+
+# requires_built NAME...: skip unless the build tree has these programs.
+requires_built() {
+    local name
+    for name; do
+        [ -x "$builddir/$name" ] || skip "$name has not been built"
+    done
+}
+
+# requires_module NAME...: skip unless the kernel has these modules loaded or
+# built in, or can load them.
+requires_module() {
+    local name
+    for name; do
+        [ -d "/sys/module/$name" ] || modprobe -q "$name" 2>/dev/null || skip "kernel module $name"
+    done
+}
+
+# requires_root: skip unless run by root.
+requires_root() {
+    [ "$(id -u)" -eq 0 ] || skip "root"
+}
+
+# requires_plain_build: skip under sanitizers, for tests of time or memory.
+requires_plain_build() {
+    [ "$SANITIZER" = none ] || skip "a build without sanitizers"
+}
+
+# requires_free_space MEBIBYTES: skip unless $tmpdir has so much.
+requires_free_space() {
+    local free
+    free=$(df --output=avail -m "$tmpdir" | tail -n 1)
+    [ "$free" -ge "$1" ] || skip "$1 MiB of free space for temporary files"
+}
+
+# ---- cleaning up ------------------------------------------------------------
+
+cleanups=()
+
+# cleanup_fn COMMAND ARGUMENT...: run it at the end, last registered first,
+# whatever the verdict.
+cleanup_fn() {
+    cleanups+=("$(printf '%q ' "$@")")
+}
+
+run_cleanups() {
+    local status=$? i
+    trap - EXIT
+    set +e
+    if [ $status -ne 0 ] && [ $status -ne 77 ]; then
+        show_logs
+    fi
+    for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do
+        eval "${cleanups[i]}"
+    done
+    exit $status
+}
+trap run_cleanups EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# The ends of what the started servers said, for the log of a failed test.
+show_logs() {
+    local log
+    for log in "$tmpdir"/*.log; do
+        [ -e "$log" ] || continue
+        echo "---- ${log##*/}"
+        tail -n 50 "$log"
+    done
+}
+
+# end_process PID: SIGTERM, and SIGKILL if that takes more than ten seconds.
+# Harmless if it has gone already.
+end_process() {
+    local pid=$1 i
+    kill -TERM "$pid" 2>/dev/null || return 0
+    for ((i = 0; i < 100; i++)); do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+    return 0
+}
+
+tmpdir=$(mktemp -d "${TMPDIR:-/tmp}/blkcached-test.XXXXXX")
+cleanup_fn rm -rf "$tmpdir"
+
+# ---- waiting ----------------------------------------------------------------
+
+# wait_until SECONDS COMMAND...: repeat COMMAND until it succeeds; fail the
+# test when that takes longer.
+wait_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || fail "waited in vain for: $*"
+        sleep 0.05
+    done
+}
+
+# wait_for_socket PATH PID: until PID listens at PATH.
+wait_for_socket() {
+    local i
+    for ((i = 0; i < 600; i++)); do
+        [ -S "$1" ] && return 0
+        kill -0 "$2" 2>/dev/null || fail "process $2 ended before it listened at $1"
+        sleep 0.05
+    done
+    fail "nothing listens at $1"
+}
+
+# ---- backing stores ---------------------------------------------------------
+
+# start_nbdkit NAME ARGUMENT...: an NBD server at $tmpdir/NAME.sock with the
+# log $tmpdir/NAME.log. Sets nbdkit_pid. Use it from the URI
+# nbd+unix:///?socket=$tmpdir/NAME.sock
+start_nbdkit() {
+    local name=$1
+    shift
+    requires_program nbdkit
+    rm -f "$tmpdir/$name.sock"
+    nbdkit --foreground --unix "$tmpdir/$name.sock" "$@" >>"$tmpdir/$name.log" 2>&1 &
+    nbdkit_pid=$!
+    cleanup_fn end_process "$nbdkit_pid"
+    wait_for_socket "$tmpdir/$name.sock" "$nbdkit_pid"
+}
+
+# ---- the daemon -------------------------------------------------------------
+
+# Where the helpers below put things.
+flash=$tmpdir/flash
+config=$tmpdir/blkcached.conf
+control_socket=$tmpdir/control.sock
+nbd_socket=$tmpdir/nbd.sock
+daemon_log=$tmpdir/daemon.log
+daemon_pid=
+
+# blkcachectl ARGUMENT...: the control tool of this build, at our daemon.
+blkcachectl() {
+    "$builddir/blkcachectl" -s "$control_socket" "$@"
+}
+
+# format_flash SIZE [OPTION...]: make and format the flash file.
+format_flash() {
+    local bytes=$1
+    shift
+    requires_built blkcachectl
+    "$builddir/blkcachectl" format --force --size "$bytes" "$@" "$flash"
+}
+
+# write_config VOLUME...: a configuration with these volumes, each the inside
+# of a group:  write_config "name = \"a\"; backing = \"$tmpdir/a.img\";"
+# Taken from the environment of the test: ram (default 16M), volatile_cache
+# (auto), log_level (info), and daemon_settings, nbd_settings, cache_settings
+# for further lines.
+write_config() {
+    local volume separator=
+    mkdir -p "$tmpdir/state"
+    {
+        echo "daemon = {"
+        echo "  control = \"$control_socket\";"
+        echo "  state_dir = \"$tmpdir/state\";"
+        echo "  metrics = \"\";"
+        echo "  log_level = \"${log_level:-info}\";"
+        echo "  ${daemon_settings:-}"
+        echo "};"
+        echo "cache = {"
+        echo "  flash = \"$flash\";"
+        echo "  ram = \"${ram:-16M}\";"
+        echo "  volatile_cache = \"${volatile_cache:-auto}\";"
+        echo "  ${cache_settings:-}"
+        echo "};"
+        echo "nbd = {"
+        echo "  listen = ( \"unix:$nbd_socket\" );"
+        echo "  ${nbd_settings:-}"
+        echo "};"
+        echo "volumes = ("
+        for volume; do
+            echo "$separator  { $volume }"
+            separator=,
+        done
+        echo ");"
+    } >"$config"
+}
+
+# start_daemon [OPTION...]: start blkcached with $config and wait until it
+# serves. Sets daemon_pid.
+start_daemon() {
+    requires_built blkcached blkcachectl
+    rm -f "$nbd_socket" "$control_socket"
+    ${DAEMON_WRAPPER:-} "$builddir/blkcached" --foreground -c "$config" "$@" >>"$daemon_log" 2>&1 &
+    daemon_pid=$!
+    cleanup_fn end_process "$daemon_pid"
+    wait_for_socket "$nbd_socket" "$daemon_pid"
+    wait_until 30 blkcachectl status
+}
+
+# stop_daemon: a clean stop by SIGTERM; fails the test unless it ends with 0.
+stop_daemon() {
+    local status=0
+    kill -TERM "$daemon_pid"
+    wait "$daemon_pid" || status=$?
+    daemon_pid=
+    [ $status -eq 0 ] || fail "the daemon ended with status $status"
+}
+
+# kill_daemon: SIGKILL, and wait until it is gone.
+kill_daemon() {
+    kill -KILL "$daemon_pid"
+    wait "$daemon_pid" 2>/dev/null || :
+    daemon_pid=
+}
+
+# daemon_alive: does it still run.
+daemon_alive() {
+    kill -0 "$daemon_pid" 2>/dev/null
+}
+
+# nbd_uri [VOLUME]: the NBD URI of a volume of our daemon.
+nbd_uri() {
+    echo "nbd+unix:///${1:-}?socket=$nbd_socket"
+}
