@@ -5,20 +5,25 @@
 # Commands that find nothing end with 1, and finding nothing is what is wanted.
 set +o pipefail
 
-# project_files PATTERN...: the project's own files that match, one a line,
-# relative to the top: tracked ones in a git checkout, all in a tarball.
-project_files() {
+# requires_project_files: skip where it is unknown which files are the project's
+# and which were generated, as in a release tarball.
+requires_project_files() {
     cd "$srcdir" || exit
+    if [ -e .git ] && git ls-files >"$tmpdir/project-files" 2>/dev/null; then
+        :
+    elif [ -e .project-files ]; then # left by scripts/build in its copy
+        cp .project-files "$tmpdir/project-files"
+    else
+        skip "a git checkout"
+    fi
+}
+
+# project_files PATTERN...: the project's own files that match, one a line,
+# relative to the top. Call requires_project_files first.
+project_files() {
     local patterns=("$@") path pattern
-    {
-        if [ -e .git ] && git rev-parse --git-dir >/dev/null 2>&1; then
-            git ls-files
-        else
-            find . \( -path ./build -o -path ./build-aux -o -path ./autom4te.cache \) -prune \
-                -o -type f -printf '%P\n'
-        fi
-    } | LC_ALL=C sort | while IFS= read -r path; do
-        [ -f "$path" ] || continue
+    while IFS= read -r path; do
+        [ -f "$srcdir/$path" ] || continue
         for pattern in "${patterns[@]}"; do
             # shellcheck disable=SC2053 # patterns, not strings
             if [[ $path == $pattern ]]; then
@@ -26,7 +31,7 @@ project_files() {
                 break
             fi
         done
-    done
+    done <"$tmpdir/project-files"
 }
 
 # Prints what is on stdin and fails the test if there was anything; WHAT says

@@ -3,6 +3,7 @@
 # C sources are laid out as .clang-format says ("make format" does it).
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 requires_program clang-format
 
 # Other versions lay out some things differently.

@@ -4,6 +4,7 @@
 # front ends do not know each other.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 
 project_files '*.[ch]' >"$tmpdir/files"
 cd "$srcdir"

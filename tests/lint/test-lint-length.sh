@@ -3,6 +3,7 @@
 # A C source past 600 lines is asking to become two; past 900 it must.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 
 cd "$srcdir"
 project_files '*.[ch]' | while IFS= read -r file; do

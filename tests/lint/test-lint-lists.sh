@@ -4,6 +4,7 @@
 # listed in one, and so gets into a release.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 
 cd "$srcdir"
 project_files '*.am' >"$tmpdir/modules"

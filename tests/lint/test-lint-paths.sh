@@ -4,6 +4,7 @@
 # the root home directory is the guest's.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 
 project_files '*' >"$tmpdir/files"
 cd "$srcdir"

@@ -3,6 +3,7 @@
 # Shell scripts pass shellcheck.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 requires_program shellcheck
 
 cd "$srcdir"

@@ -3,6 +3,7 @@
 # Every source says its license in its first lines.
 . "$srcdir/tests/functions.sh"
 . "$srcdir/tests/lint/files.sh"
+requires_project_files
 
 cd "$srcdir"
 {
