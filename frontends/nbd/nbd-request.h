@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request of the transmission phase: parsing and validation, pure. */
+#ifndef FRONTENDS_NBD_REQUEST_H
+#define FRONTENDS_NBD_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "frontends/nbd/nbd-protocol.h"
+
+/* A payload up to this length is received and dropped when it cannot be accepted; a longer one ends
+ * the connection.  (Clients of the libnbd family send up to 64 MiB without asking.) */
+#define NBD_PAYLOAD_BYTES_MAX (64u << 20)
+
+struct nbd_request {
+    uint16_t flags;
+    uint16_t type;
+    uint64_t offset;
+    uint64_t length;
+    unsigned char cookie[8]; /* as it came; goes back unchanged */
+};
+
+/* What the validity of a request depends on. */
+struct nbd_rules {
+    uint64_t bytes; /* size of the export */
+    bool read_only;
+    bool structured; /* negotiated */
+};
+
+/* Why a request is refused. */
+struct nbd_refusal {
+    uint32_t error;   /* enum nbd_error; 0: not refused */
+    const char *text; /* for the client's user; static */
+};
+
+/* Reads the NBD_REQUEST_BYTES at `wire`.  False: not a request, the stream is out of step. */
+bool nbd_request_parse(const unsigned char *wire, struct nbd_request *request);
+
+/* Bytes that follow the header on the wire, whether the request is valid or not. */
+static inline uint64_t nbd_request_payload_bytes(const struct nbd_request *request)
+{
+    return request->type == NBD_CMD_WRITE ? request->length : 0;
+}
+
+/* Errors are those that the document asks for.  DISC is never refused. */
+struct nbd_refusal nbd_request_check(const struct nbd_request *request,
+                                     const struct nbd_rules *rules);
+
+#endif
