@@ -11,7 +11,8 @@
  *   | header: entries and an echo of the previous batch's entries | data block | data block | ...
  *
  * All integers are little-endian.  Sizes and offsets are checked at compile time.  Everything
- * read from flash is untrusted until its magic, UUID, generation, own position and CRC matched (I8).
+ * read from flash is untrusted until its magic, UUID, generation, own position and CRC matched
+ * (I8).
  */
 #ifndef ENGINE_FORMAT_H
 #define ENGINE_FORMAT_H
@@ -21,29 +22,29 @@
 #include <stdint.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the on-flash structures are used in place: only little-endian machines are supported"
+#    error "the on-flash structures are used in place: only little-endian machines are supported"
 #endif
 
-#define BLOCK_BYTES 4096u
-#define BLOCK_SHIFT 12
-#define SECTOR_BYTES 512u
+#define BLOCK_BYTES       4096u
+#define BLOCK_SHIFT       12
+#define SECTOR_BYTES      512u
 
-#define FORMAT_VERSION 1u
-#define SUPERBLOCK_BYTES 65536u
-#define DATA_OFFSET (1u << 20) /* bytes from the start of the device to segment 0 */
+#define FORMAT_VERSION    1u
+#define SUPERBLOCK_BYTES  65536u
+#define DATA_OFFSET       (1u << 20) /* bytes from the start of the device to segment 0 */
 #define SEGMENT_BYTES_MIN (256u << 10)
 #define SEGMENT_BYTES_MAX (64u << 20)
-#define SHARDS_MAX 256u
-#define VOLUMES_MAX 220u
-#define VOLUME_ID_MAX 4095u /* 12 bits in an index entry; ids are never used again */
+#define SHARDS_MAX        256u
+#define VOLUMES_MAX       220u
+#define VOLUME_ID_MAX     4095u /* 12 bits in an index entry; ids are never used again */
 #define VOLUME_BLOCKS_MAX (UINT64_C(1) << 36)
-#define RETIRED_MAX 1024u
+#define RETIRED_MAX       1024u
 #define VOLUME_NAME_BYTES 128u /* including the terminating NUL */
 
-#define SUPERBLOCK_MAGIC "blkcached flash" /* 15 characters and the NUL */
-#define SEGMENT_MAGIC UINT64_C(0x314745534b4c4221) /* "!BLKSEG1" */
-#define BATCH_MAGIC UINT64_C(0x315441424b4c4221)   /* "!BLKBAT1" */
-#define FOOTER_MAGIC UINT64_C(0x31544f464b4c4221)  /* "!BLKFOT1" */
+#define SUPERBLOCK_MAGIC  "blkcached flash"            /* 15 characters and the NUL */
+#define SEGMENT_MAGIC     UINT64_C(0x314745534b4c4221) /* "!BLKSEG1" */
+#define BATCH_MAGIC       UINT64_C(0x315441424b4c4221) /* "!BLKBAT1" */
+#define FOOTER_MAGIC      UINT64_C(0x31544f464b4c4221) /* "!BLKFOT1" */
 
 /* A log sequence number is session << LSN_SESSION_SHIFT | count: because the session is made
  * durable before anything is appended, no LSN is ever issued twice (I18, hazard 6). */
@@ -60,7 +61,10 @@ struct superblock_shard {
     uint64_t durable_lsn; /* every record at or below is durable */
 };
 
-enum volume_state { VOLUME_FREE = 0, VOLUME_ACTIVE = 1 };
+enum volume_state {
+    VOLUME_FREE = 0,
+    VOLUME_ACTIVE = 1
+};
 
 struct superblock_volume {
     char name[VOLUME_NAME_BYTES];
@@ -164,8 +168,8 @@ static_assert(sizeof(struct batch_header) == BLOCK_BYTES, "batch header is one b
 /* ---- segment ---------------------------------------------------------------------------- */
 
 #define SEGMENT_HEADER_SLOTS 2u
-#define SEGMENT_MAP_BYTES 3584u
-#define SEGMENT_SLOTS_MAX (SEGMENT_BYTES_MAX / BLOCK_BYTES)
+#define SEGMENT_MAP_BYTES    3584u
+#define SEGMENT_SLOTS_MAX    (SEGMENT_BYTES_MAX / BLOCK_BYTES)
 static_assert(SEGMENT_SLOTS_MAX <= SEGMENT_MAP_BYTES * 8, "a live map covers the largest segment");
 
 /* Written to slot 0, then to slot 1, each durable before the next step.  The valid copy with the

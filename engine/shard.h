@@ -18,10 +18,10 @@
  * PIECE I/O.  For reads, the hit path needs no second step: the shard counts the I/Os it asks for
  * in piece->ios; the caller takes one off for each I/O of that piece that ended well, and the
  * piece is finished when none is left.  Only these are reported back: any action with
- * ACTION_REPORT set, a flash read that failed or did not match its CRCs, a backing read that
- * failed, and a backing read that covers blocks of fill_mask (the caller has then filled
- * piece->crc[] and copied these blocks to their frames).  A reported I/O of a read piece is taken
- * off by the shard, in that step, which may ask for more; if none is left the shard
+ * ACTION_REPORT set (always reported kinds have it), a flash read that failed or did not match its
+ * CRCs, a backing read that failed, and a backing read that covers blocks of fill_mask (the caller
+ * has then filled piece->crc[] and copied these blocks to their frames).  A reported I/O of a read
+ * piece is taken off by the shard, in that step, which may ask for more; if none is left the shard
  * emits ACTION_REPLY itself.  A read piece that needs no I/O at all gets ACTION_REPLY at once.
  */
 #ifndef ENGINE_SHARD_H
@@ -37,7 +37,7 @@
 #include "engine/format.h"
 
 #define REGION_BLOCKS 64u /* 256 KiB: what one shard gets of a volume in one stretch */
-#define REGION_SHIFT 6
+#define REGION_SHIFT  6
 
 struct shard;
 
@@ -52,27 +52,27 @@ enum piece_op {
 };
 
 enum piece_flags {
-    PIECE_FUA = 1,      /* acknowledge only when durable (volatile flash: the batch is written so) */
-    PIECE_NO_FILL = 2,  /* a miss does not enter the cache (bypassed sequential stream) */
-    PIECE_HOLE = 4,     /* with PIECE_ZERO: the backing store may deallocate (trim) */
+    PIECE_FUA = 1,     /* acknowledge only when durable (volatile flash: the batch is written so) */
+    PIECE_NO_FILL = 2, /* a miss does not enter the cache (bypassed sequential stream) */
+    PIECE_HOLE = 4,    /* with PIECE_ZERO: the backing store may deallocate (trim) */
     PIECE_HEADROOM = 8, /* BLOCK_BYTES before data are free for a batch header */
     PIECE_DISCARD = 16, /* with PIECE_INVALIDATE: dirty blocks are discarded, too */
+    PIECE_AROUND =
+        32, /* a large zero or trim: straight to the backing store where no block is dirty */
 };
-
-#define PIECE_WAITING 8 /* internal words, see piece.h */
 
 struct piece {
     /* Set by the caller. */
     uint8_t op;
     uint8_t flags;
     uint16_t volume;
-    uint16_t count;      /* blocks, 1 to REGION_BLOCKS, all in one region */
-    uint16_t head_bytes; /* PIECE_WRITE: bytes at the start of the first block to be kept */
-    uint16_t tail_bytes; /* PIECE_WRITE: bytes at the end of the last block to be kept */
-    uint16_t core;       /* for the caller's use: who gets the reply */
-    uint64_t block;      /* first 4 KiB block of the volume */
-    uint64_t epoch;      /* flush epoch of the volume when the request arrived */
-    unsigned char *data; /* count * BLOCK_BYTES, 4 KiB-aligned; the payload is already in place */
+    uint16_t count;       /* blocks, 1 to REGION_BLOCKS, all in one region */
+    uint16_t head_bytes;  /* PIECE_WRITE: bytes at the start of the first block to be kept */
+    uint16_t tail_bytes;  /* PIECE_WRITE: bytes at the end of the last block to be kept */
+    uint16_t core;        /* for the caller's use: who gets the reply */
+    uint64_t block;       /* first 4 KiB block of the volume */
+    uint64_t epoch;       /* flush epoch of the volume when the request arrived */
+    unsigned char *data;  /* count * BLOCK_BYTES, 4 KiB-aligned; the payload is already in place */
     unsigned char *merge; /* two blocks of scratch when head_bytes or tail_bytes is set */
 
     /* PIECE_WRITE: CRC-32C of each whole block, set by the caller (a partial first or last block's
@@ -89,16 +89,17 @@ struct piece {
     int error;    /* 0 or negative errno, valid at the end */
     uint32_t ios; /* I/Os under way, see PIECE I/O */
 
+    void *private_pointer; /* for the caller's use */
+
     /* Internal to the shard. */
-    struct piece *next;
-    uint64_t done_mask;
-    uint32_t batches;
-    uint16_t appended;
-    uint8_t state;
-    uint8_t merges;
-    uint32_t slots[REGION_BLOCKS];
-    uint64_t private_time_ns;
-    void *private_pointer;
+    struct piece *next;        /* in one of the shard's waiting lists */
+    struct piece *active_next; /* in the list of merging or of backing-writing pieces */
+    uint64_t since_ns;         /* when it began to wait; when a paced reply is due */
+    uint32_t batches;          /* batches under way that carry blocks of it */
+    uint8_t state;             /* 0 when the caller first submits it */
+    uint8_t active, around, held;
+    uint8_t resumed;               /* 0 when the caller first submits it */
+    uint32_t slots[REGION_BLOCKS]; /* where its blocks were appended */
 };
 
 /* Overlays the kept bytes of one edge block (head: the first block's start, else the last block's
@@ -125,8 +126,8 @@ enum action_kind {
     ACTION_MERGE,         /* piece_merge(piece, ACTION_HEAD, data), then report. */
     ACTION_REPLY,         /* The piece `owner` is finished: piece->error is set. */
     ACTION_RESUME,        /* Step EVENT_REQUEST with the piece `owner` again, on its own core. */
-    ACTION_RETIRE,        /* Record segment number `offset` as retired in both superblocks, report. */
-    ACTION_NOTICE,        /* Something an operator wants to know: `slot` is an enum notice. */
+    ACTION_RETIRE, /* Record segment number `offset` as retired in both superblocks, report. */
+    ACTION_NOTICE, /* Something an operator wants to know: `slot` is an enum notice. */
 };
 
 enum action_flags {
@@ -215,34 +216,44 @@ struct event {
 
 /* ---- life ------------------------------------------------------------------------------- */
 
-enum volume_mode { MODE_WRITE_BACK, MODE_WRITE_THROUGH, MODE_WRITE_AROUND, MODE_PASS_THROUGH };
-enum destage_order { DESTAGE_SORTED, DESTAGE_ORDERED };
+enum volume_mode {
+    MODE_WRITE_BACK,
+    MODE_WRITE_THROUGH,
+    MODE_WRITE_AROUND,
+    MODE_PASS_THROUGH
+};
+enum destage_order {
+    DESTAGE_SORTED,
+    DESTAGE_ORDERED
+};
 
 struct volume_policy {
     bool present;
-    uint8_t mode;    /* enum volume_mode */
-    uint8_t destage; /* enum destage_order */
-    bool backing_debt; /* the backing store may hold unflushed writes from before this start */
-    uint64_t blocks;     /* size, in 4 KiB blocks, rounded up */
-    uint64_t floor_lsn;  /* records at or below are dead (recovery) */
-    uint32_t dirty_max_percent; /* of the shard's slots, high watermark of destaging */
+    uint8_t mode;       /* enum volume_mode */
+    uint8_t destage;    /* enum destage_order */
+    bool backing_debt;  /* the backing store may hold unflushed writes from before this start */
+    uint64_t blocks;    /* size, in 4 KiB blocks, rounded up */
+    uint64_t floor_lsn; /* records at or below are dead (recovery) */
+    uint32_t dirty_max_percent; /* of the shard's slots, high watermark of destaging; 0: 70 */
+    uint64_t stall_timeout_ns;  /* -ENOSPC for a write that waited so long for space while the
+                                   backing store fails; 0: 30 s */
 };
 
 struct shard_config {
     uint8_t uuid[16];
-    uint64_t session; /* of this start: already durable in both superblocks */
-    uint16_t shard;   /* number */
-    uint16_t cores;   /* cores that step it: bounds the batches in flight */
+    uint64_t session;       /* of this start: already durable in both superblocks */
+    uint16_t shard;         /* number */
+    uint16_t cores;         /* cores that step it: bounds the batches in flight */
     uint32_t segment_first; /* number on the device of the shard's first segment */
     uint32_t segments;
     uint32_t segment_bytes;
-    uint32_t ram_frames;      /* at least SHARD_FRAMES_MIN; what the RAM tier may hold */
-    unsigned char *ram;       /* ram_frames * BLOCK_BYTES, owned by the caller, never read here */
-    bool flash_volatile;      /* the device has a volatile cache: completion is not durability */
-    bool clean_start;         /* the superblock says so: no segment is open */
-    uint64_t watermark;       /* from the superblock */
-    uint64_t durable_lsn;     /* from the superblock */
-    const uint32_t *retired;  /* segment numbers on the device, from the superblock */
+    uint32_t ram_frames;     /* at least SHARD_FRAMES_MIN; what the RAM tier may hold */
+    unsigned char *ram;      /* ram_frames * BLOCK_BYTES, owned by the caller, never read here */
+    bool flash_volatile;     /* the device has a volatile cache: completion is not durability */
+    bool clean_start;        /* the superblock says so: no segment is open */
+    uint64_t watermark;      /* from the superblock */
+    uint64_t durable_lsn;    /* from the superblock */
+    const uint32_t *retired; /* segment numbers on the device, from the superblock */
     uint32_t retired_count;
 };
 
@@ -259,6 +270,8 @@ struct shard *shard_create(const struct shard_config *config, void *memory);
  * most VOLUMES_MAX present.  Records of volumes that are not present are dropped at recovery. */
 void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_policy *policy);
 
+/* `out` is emptied first.  Several events in one call must not ask for more than ACTIONS_MAX
+ * actions together: one event a call is always safe. */
 void shard_step(struct shard *shard, uint64_t now_ns, const struct event *events, uint32_t count,
                 struct actions *out);
 

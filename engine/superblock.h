@@ -24,7 +24,8 @@ int superblock_init(struct superblock *sb, const struct superblock_geometry *geo
 /* Checks one copy as read from a device of `device_bytes`: 0, -ENODATA (all zeros: not formatted),
  * -EMEDIUMTYPE (not ours), -EPROTONOSUPPORT (a version this program does not know), -EBADMSG
  * (ours, but CRC or a field is wrong), -ENXIO (larger than the device).  `why` as above. */
-int superblock_check(const struct superblock *sb, uint64_t device_bytes, char *why, size_t why_bytes);
+int superblock_check(const struct superblock *sb, uint64_t device_bytes, char *why,
+                     size_t why_bytes);
 
 /* Picks the current one of two copies by superblock_check and sequence: 0 or 1, or the more telling
  * of the two errors. */

@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Destaging: dirty blocks to the backing store, oldest segments first, sorted by backing offset.
+ *
+ *   gather a window -> flash flush (I3) -> runs: flash reads -> backing write
+ *                                       -> written queue -> backing flush -> clean (I4) ->
+ * watermark
+ *
+ * A run is a stretch of neighbouring blocks in one region.  While it is active no other backing
+ * write of its blocks is started (I22).  Slots in a run or in the written queue hold their segment.
+ */
+#include "engine/shard-private.h"
+
+#define AGE_NS         UINT64_C(5000000000) /* dirty blocks older than this are destaged when idle */
+#define FLUSH_DELAY_NS UINT64_C(1000000000) /* written blocks wait this long for a backing flush \
+                                             */
+#define FLUSH_BLOCKS   2048u                /* ... or for so many */
+#define BACKOFF_MIN_NS UINT64_C(100000000)
+#define BACKOFF_MAX_NS UINT64_C(5000000000)
+#define SCAN_SLOTS     8192u /* looked at for one window */
+
+void destage_init(struct shard *shard)
+{
+    struct destage *destage = &shard->destage;
+
+    destage->block_ns = 100000;
+    for (uint32_t i = DESTAGE_RUNS; i-- > 0;) {
+        destage->runs[i].next = destage->free;
+        destage->free = &destage->runs[i];
+    }
+}
+
+bool destage_idle(const struct shard *shard)
+{
+    return shard->destage.active_count == 0 && !shard->destage.flush_backing_busy &&
+           !shard->destage.watermark_flushing && shard->destage.state != DESTAGE_FLUSHING;
+}
+
+/* ---- backing flushes and the watermark -------------------------------------------------- */
+
+/* Queues a slot whose backing write completed.  False when the queue is full: it stays dirty and is
+ * written again later. */
+bool destage_written(struct shard *shard, uint32_t slot)
+{
+    struct destage *destage = &shard->destage;
+
+    if (shard->slots[slot].bits & SLOT_WRITTEN)
+        return true;
+    if (destage->written_count == WRITTEN_MAX)
+        return false;
+    if (destage->written_count == 0)
+        destage->flush_due_ns = shard->now_ns + FLUSH_DELAY_NS;
+    destage->written[(destage->written_head + destage->written_count++) % WRITTEN_MAX] = slot;
+    shard->slots[slot].bits |= SLOT_WRITTEN;
+    atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
+    tick_want(shard, destage->flush_due_ns);
+    return true;
+}
+
+static void volume_failed(struct shard *shard, struct shard_volume *volume, struct actions *out)
+{
+    volume->counters.destage_errors++;
+    if (!volume->failing)
+        action_notice(out, NOTICE_BACKING_ERROR, volume->id, 0);
+    volume->failing = true;
+    volume->backoff_ns = volume->backoff_ns ? 2 * volume->backoff_ns : BACKOFF_MIN_NS;
+    if (volume->backoff_ns > BACKOFF_MAX_NS)
+        volume->backoff_ns = BACKOFF_MAX_NS;
+    volume->backoff_until_ns = shard->now_ns + volume->backoff_ns;
+    tick_want(shard, volume->backoff_until_ns);
+}
+
+static void volume_works(struct shard_volume *volume, struct actions *out)
+{
+    if (volume->failing)
+        action_notice(out, NOTICE_BACKING_BACK, volume->id, 0);
+    volume->failing = false;
+    volume->backoff_ns = 0;
+    volume->backoff_until_ns = 0;
+}
+
+/* Everything at or below is garbage or on the flushed backing store, once the flash is flushed
+ * (I17): superseding records that completed may still be in the device's cache. */
+static uint64_t watermark_candidate(const struct shard *shard)
+{
+    uint64_t lsn = log_completed_lsn(shard) + 1;
+
+    if (MUTANT(17))
+        return shard->next_lsn - 1;
+    for (uint32_t i = 0; i < shard->config.segments; i++) {
+        const struct segment *segment = &shard->segments[i];
+
+        if (segment->dirty > 0 && segment->lsn_first < lsn)
+            lsn = segment->lsn_first;
+    }
+    return lsn - 1;
+}
+
+enum {
+    FLUSH_FOR_WINDOW,
+    FLUSH_FOR_WATERMARK
+};
+
+static void flash_flush(uint32_t purpose, struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_FLUSH_FLASH);
+
+    action->flags = ACTION_REPORT;
+    action->first = TAG_DESTAGE;
+    action->slot = purpose;
+}
+
+static void watermark_advance(struct shard *shard, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    uint64_t candidate = watermark_candidate(shard);
+
+    if (candidate <= shard->watermark || destage->watermark_flushing)
+        return;
+    if (!shard->config.flash_volatile) {
+        shard->watermark = candidate;
+        tick_want(shard, shard->now_ns);
+        return;
+    }
+    destage->watermark_flushing = true;
+    destage->candidate = candidate;
+    flash_flush(FLUSH_FOR_WATERMARK, out);
+}
+
+static void backing_flush(struct shard *shard, uint16_t volume, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    struct action *action = action_add(out, ACTION_FLUSH_BACKING);
+    const struct shard_volume *v = shard_volume(shard, volume);
+
+    action->flags = ACTION_REPORT;
+    action->first = TAG_DESTAGE;
+    action->volume = volume;
+    destage->flush_backing_busy = true;
+    destage->flush_volume = volume;
+    destage->flush_count = destage->written_count;
+    destage->flush_around = v ? v->around_writes : 0;
+}
+
+static void backing_flush_consider(struct shard *shard, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+
+    if (destage->flush_backing_busy || shard->stopping)
+        return;
+    if (destage->written_count > 0) {
+        uint32_t slot = destage->written[destage->written_head];
+        uint16_t id = key_volume(slot_key(&shard->slots[slot]));
+        const struct shard_volume *volume = shard_volume(shard, id);
+        bool due = destage->written_count >= FLUSH_BLOCKS ||
+                   shard->now_ns >= destage->flush_due_ns ||
+                   (destage->state == DESTAGE_IDLE && destage->active_count == 0 && volume &&
+                    volume->destage_all);
+
+        if (volume && shard->now_ns < volume->backoff_until_ns)
+            tick_want(shard, volume->backoff_until_ns);
+        else if (due)
+            backing_flush(shard, id, out);
+        else
+            tick_want(shard, destage->flush_due_ns);
+        return;
+    }
+    for (uint32_t i = 0; i < shard->volume_count; i++) {
+        struct shard_volume *volume = &shard->volumes[i];
+
+        if (!volume->policy.present || volume->around_writes == volume->around_flushed)
+            continue;
+        if (shard->now_ns < destage->around_due_ns || shard->now_ns < volume->backoff_until_ns) {
+            uint64_t due = destage->around_due_ns;
+
+            tick_want(shard, due > volume->backoff_until_ns ? due : volume->backoff_until_ns);
+            continue;
+        }
+        destage->around_due_ns = shard->now_ns + FLUSH_DELAY_NS;
+        backing_flush(shard, volume->id, out);
+        return;
+    }
+}
+
+void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    struct shard_volume *volume = shard_volume(shard, destage->flush_volume);
+    uint32_t count = destage->flush_count;
+
+    destage->flush_backing_busy = false;
+    while (count-- > 0) {
+        uint32_t id = destage->written[destage->written_head];
+        struct slot *slot = &shard->slots[id];
+
+        destage->written_head = (destage->written_head + 1) % WRITTEN_MAX;
+        if (key_volume(slot_key(slot)) != destage->flush_volume) {
+            destage->written[(destage->written_head + destage->written_count - 1) % WRITTEN_MAX] =
+                id;
+            continue;
+        }
+        destage->written_count--;
+        if (slot->bits & SLOT_WRITTEN) { /* else it was superseded meanwhile */
+            slot->bits &= (uint16_t)~SLOT_WRITTEN;
+            if (event->result >= 0)
+                slot_clean(shard, id);
+        }
+        shard_flash_read_end(shard, id);
+    }
+    shard->unblock = true;
+    tick_want(shard, shard->now_ns);
+    if (!volume)
+        return;
+    if (event->result < 0) {
+        volume_failed(shard, volume, out);
+        return;
+    }
+    volume->around_flushed = destage->flush_around;
+    volume_works(volume, out);
+    if (volume->dirty == 0)
+        volume->destage_all = false;
+    watermark_advance(shard, out);
+}
+
+/* ---- the window ------------------------------------------------------------------------- */
+
+static bool slot_eligible(struct shard *shard, const struct slot *slot)
+{
+    const struct shard_volume *volume;
+
+    if ((slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_PENDING | SLOT_WRITTEN | SLOT_DESTAGING |
+                       SLOT_BAD)) != (SLOT_LINKED | SLOT_DIRTY))
+        return false;
+    volume = shard_volume(shard, key_volume(slot_key(slot)));
+    return volume && shard->now_ns >= volume->backoff_until_ns;
+}
+
+static void window_sift(struct window_item *items, uint32_t root, uint32_t count)
+{
+    struct window_item item = items[root];
+
+    for (;;) {
+        uint32_t child = 2 * root + 1;
+
+        if (child >= count)
+            break;
+        if (child + 1 < count && items[child].key < items[child + 1].key)
+            child++;
+        if (items[child].key <= item.key)
+            break;
+        items[root] = items[child];
+        root = child;
+    }
+    items[root] = item;
+}
+
+/* Heapsort: no recursion, no allocation. */
+void window_sort(struct window_item *items, uint32_t count)
+{
+    for (uint32_t i = count / 2; i-- > 0;)
+        window_sift(items, i, count);
+    for (uint32_t i = count; i-- > 1;) {
+        struct window_item largest = items[0];
+
+        items[0] = items[i];
+        items[i] = largest;
+        window_sift(items, 0, i);
+    }
+}
+
+static bool pressure(const struct shard *shard)
+{
+    uint64_t capacity = (uint64_t)shard->config.segments * shard->usable_end;
+
+    return shard->dirty_segments * 4 > shard->config.segments ||
+           shard->dirty_blocks * 5 > capacity || shard->stalled.count > 0 ||
+           (shard->free_count == 0 && shard->ready_count < ready_target(shard));
+}
+
+static bool destage_all_wanted(const struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->volume_count; i++)
+        if (shard->volumes[i].destage_all)
+            return true;
+    return false;
+}
+
+static void segment_gather(struct shard *shard, uint32_t index, uint32_t *looked)
+{
+    struct destage *destage = &shard->destage;
+    const struct segment *segment = &shard->segments[index];
+    uint32_t base = index << shard->segment_shift, found = 0;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        const struct slot *slot = &shard->slots[base + i];
+
+        if (destage->window_count == DESTAGE_WINDOW || found == segment->dirty)
+            return;
+        (*looked)++;
+        if (slot->bits & SLOT_DIRTY)
+            found++;
+        if (!slot_eligible(shard, slot))
+            continue;
+        destage->window[destage->window_count++] =
+            (struct window_item){.key = slot_key(slot), .slot = base + i};
+    }
+}
+
+static void window_gather(struct shard *shard, bool urgent)
+{
+    struct destage *destage = &shard->destage;
+    uint32_t looked = 0;
+
+    destage->window_count = destage->window_next = 0;
+    for (uint32_t i = shard->ring_oldest; i != NONE; i = shard->segments[i].ring_next) {
+        const struct segment *segment = &shard->segments[i];
+
+        if (segment->dirty == 0)
+            continue;
+        if (!urgent && segment->opened_ns + AGE_NS > shard->now_ns) {
+            tick_want(shard, segment->opened_ns + AGE_NS);
+            break;
+        }
+        segment_gather(shard, i, &looked);
+        if (looked > SCAN_SLOTS || destage->window_count == DESTAGE_WINDOW)
+            break;
+    }
+    window_sort(destage->window, destage->window_count);
+}
+
+/* ---- runs ------------------------------------------------------------------------------- */
+
+static void run_release(struct shard *shard, struct run *run)
+{
+    struct destage *destage = &shard->destage;
+    struct run **link = &destage->active;
+
+    for (uint32_t i = 0; i < run->count; i++) {
+        shard->slots[run->slots[i]].bits &= (uint16_t)~SLOT_DESTAGING;
+        shard_flash_read_end(shard, run->slots[i]);
+    }
+    while (*link != run)
+        link = &(*link)->next;
+    *link = run->next;
+    destage->active_count--;
+    run->next = destage->free;
+    destage->free = run;
+    shard->unblock = true;
+    tick_want(shard, shard->now_ns);
+}
+
+static void run_end(struct shard *shard, struct run *run)
+{
+    struct destage *destage = &shard->destage;
+    uint64_t since = shard->now_ns - destage->last_done_ns;
+
+    if (!run->error && since < UINT64_C(1000000000))
+        destage->block_ns = (7 * destage->block_ns + since / run->count) / 8;
+    destage->last_done_ns = shard->now_ns;
+    run_release(shard, run);
+}
+
+static void run_backing(struct run *run, uint32_t first, uint32_t count, struct actions *out)
+{
+    struct action *action = action_add(out, run->zero ? ACTION_ZERO_BACKING : ACTION_WRITE_BACKING);
+
+    action->flags = ACTION_REPORT | ACTION_BACKGROUND | (run->hole ? ACTION_MAY_UNMAP : 0);
+    action->first = TAG_DESTAGE;
+    action->volume = key_volume(run->key);
+    action->count = (uint16_t)count;
+    action->length = count * BLOCK_BYTES;
+    action->offset = (key_block(run->key) + first) * BLOCK_BYTES;
+    action->data = run->zero ? NULL : run->buffer + (size_t)first * BLOCK_BYTES;
+    action->owner = run;
+    run->ios++;
+}
+
+/* All blocks of the run that could be read are in its buffer. */
+static void run_write(struct shard *shard, struct run *run, struct actions *out)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 0; i <= run->count; i++) {
+        if (i < run->count && !(run->bad_mask >> i & 1))
+            continue;
+        if (i > first)
+            run_backing(run, first, i - first, out);
+        first = i + 1;
+    }
+    if (run->ios == 0)
+        run_end(shard, run);
+}
+
+static void run_read(struct shard *shard, struct run *run, struct actions *out)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 1; i <= run->count; i++) {
+        struct action *action;
+
+        if (i < run->count && run->slots[i] == run->slots[i - 1] + 1)
+            continue;
+        action = action_add(out, ACTION_READ_FLASH);
+        action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
+        action->first = TAG_DESTAGE;
+        action->slot = run->slots[first];
+        action->count = (uint16_t)(i - first);
+        action->length = (i - first) * BLOCK_BYTES;
+        action->offset = slot_offset(shard, run->slots[first]);
+        action->data = run->buffer + (size_t)first * BLOCK_BYTES;
+        action->owner = run;
+        run->ios++;
+        first = i;
+    }
+}
+
+/* Makes a run of the window's next items; false: none could be made of the first of them. */
+static bool run_start(struct shard *shard, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    const struct window_item *item = &destage->window[destage->window_next];
+    const struct slot *slot = &shard->slots[item->slot];
+    struct run *run = destage->free;
+
+    destage->window_next++;
+    if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
+        (writers_overlap(shard, item->key, 1) && !MUTANT(22)))
+        return false;
+    destage->free = run->next;
+    run->key = item->key;
+    run->zero = slot->bits & SLOT_ZERO;
+    run->hole = slot->bits & SLOT_HOLE;
+    run->count = run->ios = 0;
+    run->bad_mask = 0;
+    run->error = 0;
+    for (;;) {
+        run->slots[run->count++] = item->slot;
+        shard->slots[item->slot].bits |= SLOT_DESTAGING;
+        atomic_fetch_add_explicit(&slot_segment(shard, item->slot)->users, 1, memory_order_relaxed);
+        if (destage->window_next == destage->window_count)
+            break;
+        item = &destage->window[destage->window_next];
+        if (item->key != run->key + run->count || item->key % REGION_BLOCKS == 0)
+            break;
+        slot = &shard->slots[item->slot];
+        if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
+            writers_overlap(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
+            run->hole != !!(slot->bits & SLOT_HOLE))
+            break;
+        destage->window_next++;
+    }
+    run->next = destage->active;
+    destage->active = run;
+    destage->active_count++;
+    if (run->zero)
+        run_write(shard, run, out);
+    else
+        run_read(shard, run, out);
+    return true;
+}
+
+static void runs_start(struct shard *shard, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    uint32_t most = pressure(shard) || destage_all_wanted(shard) ? DESTAGE_RUNS : 2;
+
+    while (destage->window_next < destage->window_count && destage->active_count < most &&
+           destage->written_count + (destage->active_count + 1) * REGION_BLOCKS <= WRITTEN_MAX &&
+           !actions_full(out) && !shard->stopping)
+        run_start(shard, out);
+    if (destage->window_next == destage->window_count || shard->stopping)
+        destage->state = DESTAGE_IDLE;
+}
+
+void destage_read_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct run *run = action->owner;
+    struct shard_volume *volume = shard_volume(shard, key_volume(run->key));
+    uint32_t first = (uint32_t)((action->data - run->buffer) / BLOCK_BYTES);
+
+    run->ios--;
+    for (uint32_t i = 0; i < action->count; i++) {
+        if (event->result >= 0 && !(event->bad_mask >> i & 1))
+            continue;
+        run->bad_mask |= UINT64_C(1) << (first + i);
+        run->error = -EIO;
+        if (event->result >= 0)
+            read_slot_bad(shard, action->slot + i, run->key + first + i, true, out);
+    }
+    if (event->result < 0 && volume) /* not its fault, but trying again at once would spin */
+        volume->backoff_until_ns = shard->now_ns + BACKOFF_MIN_NS;
+    if (run->ios == 0)
+        run_write(shard, run, out);
+}
+
+void destage_write_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct run *run = action->owner;
+    struct shard_volume *volume = shard_volume(shard, key_volume(run->key));
+    uint32_t first = (uint32_t)(action->offset / BLOCK_BYTES - key_block(run->key));
+
+    run->ios--;
+    if (event->result < 0) {
+        run->error = event->result;
+        if (volume)
+            volume_failed(shard, volume, out);
+    } else {
+        for (uint32_t i = first; i < first + action->count; i++) {
+            const struct slot *slot = &shard->slots[run->slots[i]];
+
+            /* Superseded while it was written: the newer record is destaged in its turn. */
+            if ((slot->bits & (SLOT_LINKED | SLOT_DIRTY)) == (SLOT_LINKED | SLOT_DIRTY))
+                destage_written(shard, run->slots[i]);
+        }
+        if (volume) {
+            volume->counters.destage_blocks += action->count;
+            volume->counters.destage_writes++;
+            volume_works(volume, out);
+        }
+    }
+    if (run->ios == 0)
+        run_end(shard, run);
+}
+
+void destage_flash_flushed(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+    int result = event->result;
+
+    if (event->action->slot == FLUSH_FOR_WATERMARK) {
+        destage->watermark_flushing = false;
+        if (result >= 0 && destage->candidate > shard->watermark)
+            shard->watermark = destage->candidate;
+        tick_want(shard, shard->now_ns);
+        return;
+    }
+    assert(destage->state == DESTAGE_FLUSHING);
+    if (result < 0) {
+        destage->state = DESTAGE_IDLE;
+        destage->retry_ns = shard->now_ns + BACKOFF_MIN_NS;
+        tick_want(shard, destage->retry_ns);
+        return;
+    }
+    destage->state = DESTAGE_ISSUING;
+    runs_start(shard, out);
+}
+
+void destage_tick(struct shard *shard, struct actions *out)
+{
+    struct destage *destage = &shard->destage;
+
+    backing_flush_consider(shard, out);
+    if (destage->state == DESTAGE_ISSUING)
+        runs_start(shard, out);
+    if (destage->state != DESTAGE_IDLE || shard->dirty_blocks == 0 || shard->stopping)
+        return;
+    if (shard->now_ns < destage->retry_ns) {
+        tick_want(shard, destage->retry_ns);
+        return;
+    }
+    window_gather(shard, pressure(shard) || destage_all_wanted(shard));
+    if (destage->window_count == 0) {
+        for (uint32_t i = 0; i < shard->volume_count; i++)
+            if (shard->volumes[i].backoff_until_ns > shard->now_ns)
+                tick_want(shard, shard->volumes[i].backoff_until_ns);
+        return;
+    }
+    if (shard->config.flash_volatile && !MUTANT(3)) {
+        destage->state = DESTAGE_FLUSHING;
+        flash_flush(FLUSH_FOR_WINDOW, out);
+        return;
+    }
+    destage->state = DESTAGE_ISSUING;
+    runs_start(shard, out);
+}

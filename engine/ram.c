@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The RAM tier: a FIFO of frames with second chance, and the ghost queue.
+ *
+ *   miss -> filling -> resident --(not used again)--> ghost, or flash while it has free room
+ *                        |
+ *                        +-(used again)--> appended to flash, stays until it is cold
+ *
+ * A frame's content never changes while it is linked or pinned; a write to its block unlinks it.
+ */
+#include "common/hash.h"
+#include "engine/shard-private.h"
+
+#define GHOST_WAYS    16u
+#define NEAR_ACCESSES 64u /* hits so soon after the fill are one request in pieces */
+
+static struct frame *frame_of(const struct shard *shard, uint32_t id)
+{
+    return &shard->frames[id - shard->slot_count];
+}
+
+static void frame_free(struct shard *shard, uint32_t id)
+{
+    struct slot *slot = &shard->slots[id];
+
+    slot->bits = 0;
+    slot->next = NONE;
+    if (shard->frame_free_last == NONE)
+        shard->frame_free_first = id;
+    else
+        shard->slots[shard->frame_free_last].next = id;
+    shard->frame_free_last = id;
+    shard->frames_free++;
+}
+
+void ram_init(struct shard *shard)
+{
+    shard->frame_free_first = shard->frame_free_last = NONE;
+    for (uint32_t i = 0; i < shard->frame_count; i++)
+        frame_free(shard, shard->slot_count + i);
+}
+
+/* Out of the index; free now, or when its last user is done (the hand finds it then). */
+static void frame_kill(struct shard *shard, uint32_t id)
+{
+    struct slot *slot = &shard->slots[id];
+
+    if (slot->bits & SLOT_LINKED)
+        index_remove(shard, id);
+    if (slot->bits & (FRAME_FILLING | FRAME_PROMOTING) ||
+        atomic_load_explicit(&frame_of(shard, id)->pins, memory_order_acquire) > 0)
+        slot->bits |= FRAME_DEAD;
+    else
+        frame_free(shard, id);
+}
+
+void ram_release(struct shard *shard, uint32_t id)
+{
+    frame_kill(shard, id);
+}
+
+uint32_t ram_take(struct shard *shard, uint64_t key)
+{
+    uint32_t id = shard->frame_free_first;
+    struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    if (id == NONE || !volume)
+        return NONE;
+    shard->frame_free_first = shard->slots[id].next;
+    if (shard->frame_free_first == NONE)
+        shard->frame_free_last = NONE;
+    shard->frames_free--;
+    shard->slots[id].bits = FRAME_FILLING;
+    frame_of(shard, id)->filled_at = shard->accesses;
+    frame_of(shard, id)->debt = volume->around_writes;
+    index_insert(shard, id, key);
+    return id;
+}
+
+void ram_filled(struct shard *shard, uint32_t id, uint32_t crc, bool ok)
+{
+    struct slot *slot = &shard->slots[id];
+
+    assert(slot->bits & FRAME_FILLING);
+    slot->bits &= (uint16_t)~FRAME_FILLING;
+    if (!ok || slot->bits & FRAME_DEAD) {
+        frame_kill(shard, id);
+        return;
+    }
+    slot->crc = crc;
+    if (ghost_take(shard, slot_key(slot)))
+        slot->bits |= 1; /* was here before: it goes to flash when it leaves RAM */
+}
+
+void ram_hit(struct shard *shard, uint32_t id)
+{
+    struct slot *slot = &shard->slots[id];
+
+    if (shard->accesses - frame_of(shard, id)->filled_at > NEAR_ACCESSES &&
+        (slot->bits & SLOT_USE) < 3)
+        slot->bits++;
+}
+
+void ram_drop(struct shard *shard, uint64_t key)
+{
+    uint32_t id = index_frame(shard, key);
+
+    if (id != NONE)
+        frame_kill(shard, id);
+}
+
+/* The batch with this frame's block ended; the flash copy, if it is there, was published. */
+void ram_promoted(struct shard *shard, uint32_t id)
+{
+    struct slot *slot = &shard->slots[id];
+
+    assert(slot->bits & FRAME_PROMOTING);
+    slot->bits &= (uint16_t)~FRAME_PROMOTING;
+    if (slot->bits & (FRAME_DEAD | FRAME_DROP))
+        frame_kill(shard, id);
+}
+
+static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct actions *out)
+{
+    struct slot *slot = &shard->slots[id];
+    uint64_t key = slot_key(slot);
+    struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    /* Hazard 8: not while the backing store's volatile cache may be what was read. */
+    if (!volume || (frame_of(shard, id)->debt > volume->around_flushed && !MUTANT(8)))
+        return false;
+    if (index_pending(shard, key) || !log_room(shard, 1, false))
+        return false;
+    slot->bits |= FRAME_PROMOTING | (drop ? FRAME_DROP : 0);
+    log_append(shard,
+               &(struct append){.key = key,
+                                .kind = ENTRY_CLEAN,
+                                .crc = slot->crc,
+                                .count = 1,
+                                .data = shard_frame(shard, id),
+                                .frame = id},
+               out);
+    volume->counters.flash_fill_blocks++;
+    return true;
+}
+
+/* One look of the hand at one frame. */
+static void frame_consider(struct shard *shard, uint32_t id, struct actions *out)
+{
+    struct slot *slot = &shard->slots[id];
+    bool pinned = atomic_load_explicit(&frame_of(shard, id)->pins, memory_order_acquire) > 0;
+    bool on_flash;
+    uint32_t flash;
+
+    if (slot->bits & (FRAME_FILLING | FRAME_PROMOTING) || pinned)
+        return;
+    if (slot->bits & FRAME_DEAD) {
+        frame_free(shard, id);
+        return;
+    }
+    if (!(slot->bits & SLOT_LINKED))
+        return; /* free */
+    flash = index_flash(shard, slot_key(slot));
+    on_flash = flash != NONE && !(shard->slots[flash].bits & SLOT_BAD);
+    if (slot->bits & SLOT_USE) {
+        slot->bits--;
+        if (!on_flash)
+            frame_promote(shard, id, false, out);
+        return;
+    }
+    if (!on_flash && shard->free_count > 0 && frame_promote(shard, id, true, out))
+        return;
+    if (!on_flash)
+        ghost_add(shard, slot_key(slot));
+    frame_kill(shard, id);
+}
+
+void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out)
+{
+    uint32_t looks = 0;
+
+    while (shard->frames_free < frames && looks++ < 2 * REGION_BLOCKS && !actions_full(out)) {
+        frame_consider(shard, shard->slot_count + shard->frame_hand, out);
+        shard->frame_hand = (shard->frame_hand + 1) % shard->frame_count;
+    }
+}
+
+/* ---- the ghost queue: fingerprints of blocks that left RAM unused, a FIFO in each set ----------
+ */
+
+static uint16_t *ghost_set(const struct shard *shard, uint64_t key, uint16_t *fingerprint)
+{
+    uint64_t hash = hash_mix64(key ^ UINT64_C(0x6768306f7374));
+
+    *fingerprint = (uint16_t)(hash | 1); /* 0 is an empty place */
+    return &shard->ghosts[GHOST_WAYS * ((hash >> 32) * shard->ghost_sets >> 32)];
+}
+
+void ghost_add(struct shard *shard, uint64_t key)
+{
+    uint16_t fingerprint, *set = ghost_set(shard, key, &fingerprint);
+
+    memmove(set + 1, set, (GHOST_WAYS - 1) * sizeof(*set));
+    set[0] = fingerprint;
+}
+
+bool ghost_take(struct shard *shard, uint64_t key)
+{
+    uint16_t fingerprint, *set = ghost_set(shard, key, &fingerprint);
+
+    for (uint32_t i = 0; i < GHOST_WAYS; i++) {
+        if (set[i] != fingerprint)
+            continue;
+        memmove(set + i, set + i + 1, (GHOST_WAYS - 1 - i) * sizeof(*set));
+        set[GHOST_WAYS - 1] = 0;
+        return true;
+    }
+    return false;
+}

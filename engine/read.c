@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads: RAM frame, else flash slot, else backing store.  Reads never wait for writes (C5).
+ */
+#include "engine/shard-private.h"
+
+/* Blocks [first, first + count) of the piece that lie side by side on flash. */
+static void read_flash(struct shard *shard, struct piece *piece, uint32_t first, uint32_t count,
+                       uint32_t slot, struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_READ_FLASH);
+
+    action->flags = ACTION_PIECE | ACTION_VERIFY;
+    action->volume = piece->volume;
+    action->first = (uint16_t)first;
+    action->count = (uint16_t)count;
+    action->slot = slot;
+    action->length = count * BLOCK_BYTES;
+    action->offset = slot_offset(shard, slot);
+    action->data = piece->data + (size_t)first * BLOCK_BYTES;
+    action->owner = piece;
+    atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
+    piece->ios++;
+}
+
+static bool fill_wanted(const struct shard *shard, const struct piece *piece,
+                        const struct shard_volume *volume, uint64_t key)
+{
+    if (piece->flags & PIECE_NO_FILL || volume->policy.mode == MODE_PASS_THROUGH)
+        return false;
+    /* A pending write or a write around the cache would make the fill stale. */
+    return !index_pending(shard, key) && index_frame(shard, key) == NONE &&
+           (!active_overlap(shard, key, 1) || MUTANT(5));
+}
+
+static void read_backing(struct shard *shard, struct piece *piece, struct shard_volume *volume,
+                         uint32_t first, uint32_t count, struct actions *out)
+{
+    struct action *action;
+
+    ram_make_room(shard, count, out);
+    for (uint32_t i = first; i < first + count; i++) {
+        uint64_t key = key_of(piece->volume, piece->block + i);
+        uint32_t frame;
+
+        if (!fill_wanted(shard, piece, volume, key))
+            continue;
+        frame = ram_take(shard, key);
+        if (frame == NONE)
+            break;
+        piece->frame[i] = frame;
+        piece->fill_mask |= UINT64_C(1) << i;
+    }
+    action = action_add(out, ACTION_READ_BACKING);
+    action->flags = ACTION_PIECE;
+    action->volume = piece->volume;
+    action->first = (uint16_t)first;
+    action->count = (uint16_t)count;
+    action->length = count * BLOCK_BYTES;
+    action->offset = (piece->block + first) * BLOCK_BYTES;
+    action->data = piece->data + (size_t)first * BLOCK_BYTES;
+    action->owner = piece;
+    piece->ios++;
+    piece->backing_blocks += count;
+    volume->counters.miss_blocks += count;
+}
+
+enum source {
+    SOURCE_NONE,
+    SOURCE_FLASH,
+    SOURCE_MISS
+};
+
+/* Where block i comes from.  What needs no I/O is settled here. */
+static enum source read_block(struct shard *shard, struct piece *piece, struct shard_volume *volume,
+                              uint32_t i, uint32_t *slot)
+{
+    uint64_t key = key_of(piece->volume, piece->block + i);
+    uint32_t id = index_lookup(shard, key);
+    struct slot *s = id == NONE ? NULL : &shard->slots[id];
+
+    shard->accesses++;
+    if (!s)
+        return SOURCE_MISS;
+    if (is_frame(shard, id)) {
+        atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
+                                  memory_order_relaxed);
+        ram_hit(shard, id);
+        piece->frame[i] = id;
+        piece->ram_mask |= UINT64_C(1) << i;
+        volume->counters.ram_hit_blocks++;
+        return SOURCE_NONE;
+    }
+    if (s->bits & SLOT_BAD) {
+        if (!(s->bits & SLOT_DIRTY))
+            return SOURCE_MISS;
+        piece->error = -EIO;
+        return SOURCE_NONE;
+    }
+    if ((s->bits & SLOT_USE) < 3)
+        s->bits++;
+    if (s->bits & SLOT_ZERO) {
+        piece->zero_mask |= UINT64_C(1) << i;
+        volume->counters.zero_hit_blocks++;
+        return SOURCE_NONE;
+    }
+    piece->flash_blocks++;
+    volume->counters.flash_hit_blocks++;
+    *slot = id;
+    return SOURCE_FLASH;
+}
+
+static void read_blocks(struct shard *shard, struct piece *piece, struct shard_volume *volume,
+                        uint32_t first, uint32_t count, struct actions *out)
+{
+    enum source run = SOURCE_NONE;
+    uint32_t run_first = 0, run_slot = NONE;
+
+    for (uint32_t i = first; i <= first + count; i++) {
+        uint32_t slot = NONE;
+        enum source source = SOURCE_NONE;
+
+        if (i < first + count)
+            source = read_block(shard, piece, volume, i, &slot);
+        if (source == run && (source != SOURCE_FLASH || slot == run_slot + (i - run_first)))
+            continue;
+        if (run == SOURCE_FLASH)
+            read_flash(shard, piece, run_first, i - run_first, run_slot, out);
+        else if (run == SOURCE_MISS)
+            read_backing(shard, piece, volume, run_first, i - run_first, out);
+        run = source;
+        run_first = i;
+        run_slot = slot;
+    }
+}
+
+void read_request(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
+    piece->flash_blocks = piece->backing_blocks = 0;
+    piece->error = 0;
+    piece->ios = 0;
+    if (!volume) {
+        action_reply(out, piece, -ENXIO);
+        return;
+    }
+    volume->counters.read_pieces++;
+    volume->counters.read_blocks += piece->count;
+    read_blocks(shard, piece, volume, 0, piece->count, out);
+    if (piece->ios == 0)
+        action_reply(out, piece, piece->error);
+}
+
+/* A flash read of this slot went wrong.  True: the slot was current, clean, and now counts as
+ * missed (or it is not current any more): look again.  False: the block cannot be read. */
+bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch,
+                   struct actions *out)
+{
+    struct slot *slot = &shard->slots[id];
+    struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    if (!(slot->bits & SLOT_LINKED) || slot->bits & SLOT_PENDING || slot_key(slot) != key)
+        return true;
+    if (slot->bits & SLOT_DIRTY) {
+        if (mismatch && !(slot->bits & SLOT_BAD)) {
+            slot->bits |= SLOT_BAD;
+            if (volume)
+                volume->counters.lost_blocks++;
+            action_notice(out, NOTICE_DIRTY_LOST, key_volume(key), key_block(key) * BLOCK_BYTES);
+        }
+        return false;
+    }
+    if (!(slot->bits & SLOT_BAD)) {
+        /* It stays linked, so that a later write around the cache still finds it on flash (I14). */
+        slot->bits |= SLOT_BAD;
+        if (volume)
+            volume->counters.healed_blocks++;
+        action_notice(out, NOTICE_CLEAN_HEALED, key_volume(key), key_block(key) * BLOCK_BYTES);
+    }
+    return true;
+}
+
+void read_flash_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct piece *piece = action->owner;
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    for (uint32_t i = 0; i < action->count; i++) {
+        uint64_t key = key_of(piece->volume, piece->block + action->first + i);
+        bool mismatch = event->bad_mask >> i & 1;
+
+        if (event->result >= 0 && !mismatch)
+            continue;
+        if (!read_slot_bad(shard, action->slot + i, key, event->result >= 0, out))
+            piece->error = -EIO;
+        else
+            read_blocks(shard, piece, volume, action->first + i, 1, out);
+    }
+    shard_flash_read_end(shard, action->slot);
+    shard->unblock = true;
+    if (--piece->ios == 0)
+        action_reply(out, piece, piece->error);
+}
+
+void read_backing_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct piece *piece = action->owner;
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++) {
+        if (!(piece->fill_mask >> i & 1))
+            continue;
+        ram_filled(shard, piece->frame[i], piece->crc[i], event->result >= 0);
+        piece->fill_mask &= ~(UINT64_C(1) << i);
+        if (event->result >= 0 && volume)
+            volume->counters.fill_blocks++;
+    }
+    if (event->result < 0)
+        piece->error = event->result;
+    if (--piece->ios == 0)
+        action_reply(out, piece, piece->error);
+}

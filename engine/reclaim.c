@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The hand: makes segments ready for new data, one at a time, oldest first (I13).
+ *
+ *   never used:  header A, header B -> READY
+ *   reclaimed:   [footer -> read hot blocks -> append them again] -> flush -> header A with a new
+ *                generation -> flush -> header B -> flush -> drop the rest from the index -> wait
+ * for readers -> READY.  Or, when a write to it failed, retired. kept:        live map into headers
+ * A and B, each flushed, and a new place in the ring before the open segment (hazard 1)
+ *
+ * Nothing is dropped from the index before the new generation is durable (hazard 2), and the flush
+ * before the headers makes durable what superseded the victim's dead records (hazard 3).
+ */
+#include "common/crc32c.h"
+#include "engine/shard-private.h"
+
+#define KEEP_PERCENT  60u /* hotter segments are kept in place: bounds the write amplification */
+#define RETRY_NS      UINT64_C(2000000)
+#define IDLE_RETRY_NS UINT64_C(100000000)
+#define DROP_SLOTS    512u /* per step */
+
+uint32_t ready_target(const struct shard *shard)
+{
+    uint32_t target = shard->config.segments / 32;
+
+    /* Few: after a crash each of them is scanned for batches. */
+    return target < 5 ? 5 : target > 8 ? 8 : target;
+}
+
+bool reclaim_idle(const struct shard *shard)
+{
+    return shard->reclaim.state == RECLAIM_IDLE;
+}
+
+static void retry(struct shard *shard, uint64_t delay_ns)
+{
+    shard->reclaim.retry_ns = shard->now_ns + delay_ns;
+    tick_want(shard, shard->reclaim.retry_ns);
+}
+
+/* ---- headers ---------------------------------------------------------------------------- */
+
+void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t segment,
+                  unsigned copy, struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_WRITE_FLASH);
+
+    buffer->write.iov_count = 1;
+    buffer->write.headroom = false;
+    buffer->write.iov[0].iov_base = buffer->header;
+    buffer->write.iov[0].iov_len = BLOCK_BYTES;
+    buffer->write.seal_bytes = BLOCK_BYTES;
+    buffer->write.seal_crc = &buffer->header->crc;
+    action->flags = ACTION_REPORT;
+    action->first = TAG_RECLAIM;
+    action->offset = segment_offset(shard, segment) + copy * (uint64_t)BLOCK_BYTES;
+    action->length = BLOCK_BYTES;
+    action->owner = &buffer->write;
+}
+
+void header_fill(const struct shard *shard, struct segment_header *header, uint32_t index,
+                 uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence)
+{
+    memset(header, 0, sizeof(*header));
+    header->magic = SEGMENT_MAGIC;
+    memcpy(header->uuid, shard->config.uuid, sizeof(header->uuid));
+    header->generation = generation;
+    header->ring_sequence = ring_sequence;
+    header->map_sequence = map_sequence;
+    header->session = shard->config.session;
+    header->segment = shard->config.segment_first + index;
+    header->shard = shard->config.shard;
+}
+
+static void live_map_fill(const struct shard *shard, struct segment_header *header, uint32_t index)
+{
+    uint32_t base = index << shard->segment_shift;
+
+    header->map_valid = 1;
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
+        if (shard->slots[base + i].bits & SLOT_LINKED || MUTANT(101))
+            header->map[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+static void flush(struct shard *shard, enum reclaim_state state, struct actions *out)
+{
+    struct action *action;
+
+    shard->reclaim.state = state;
+    action = action_add(out, ACTION_FLUSH_FLASH);
+    action->flags = ACTION_REPORT;
+    action->first = TAG_RECLAIM;
+}
+
+static void reclaim_next(struct shard *shard, struct actions *out);
+
+/* A flush when completion is not durability; else straight on. */
+static void flush_then(struct shard *shard, enum reclaim_state state, struct actions *out)
+{
+    if (shard->config.flash_volatile) {
+        flush(shard, state, out);
+        return;
+    }
+    shard->reclaim.state = state;
+    reclaim_next(shard, out);
+}
+
+static void give_up(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct segment *segment = &shard->segments[reclaim->victim];
+    struct action *action;
+
+    if (reclaim->keep) { /* it stays where it is; its old headers still hold */
+        segment->state = SEGMENT_CLOSED;
+        reclaim->state = RECLAIM_IDLE;
+        segment->failed = true;
+        retry(shard, IDLE_RETRY_NS);
+        return;
+    }
+    reclaim->state = RECLAIM_RETIRE;
+    action = action_add(out, ACTION_RETIRE);
+    action->flags = ACTION_REPORT;
+    action->first = TAG_RECLAIM;
+    action->offset = shard->config.segment_first + reclaim->victim;
+}
+
+/* The victim's content is no longer needed (or its live map is fixed): write the headers. */
+static void headers_start(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct segment *segment = &shard->segments[reclaim->victim];
+    struct segment_header *header = reclaim->header.header;
+
+    if (!reclaim->keep && segment->failed) {
+        give_up(shard, out);
+        return;
+    }
+    if (reclaim->keep) {
+        reclaim->generation = segment->generation;
+        header_fill(shard, header, reclaim->victim, segment->generation, reclaim->ring_sequence,
+                    segment->map_sequence + 1);
+        live_map_fill(shard, header, reclaim->victim);
+    } else {
+        reclaim->generation = shard->generation_next++;
+        header_fill(shard, header, reclaim->victim, reclaim->generation, 0, 0);
+    }
+    flush_then(shard, RECLAIM_FLUSH, out);
+}
+
+/* ---- the end ---------------------------------------------------------------------------- */
+
+static void place_in_ring(struct shard *shard, uint32_t index)
+{
+    uint64_t ring = shard->segments[index].ring_sequence;
+    uint32_t before = NONE, at = shard->ring_newest;
+
+    while (at != NONE && shard->segments[at].ring_sequence > ring) {
+        before = at;
+        at = shard->segments[at].ring_prev;
+    }
+    ring_insert_before(shard, index, before);
+}
+
+static void kept(struct shard *shard)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct segment *segment = &shard->segments[reclaim->victim];
+
+    segment->map_sequence++;
+    ring_remove(shard, reclaim->victim);
+    segment->ring_sequence = reclaim->ring_sequence;
+    place_in_ring(shard, reclaim->victim);
+    segment->state = SEGMENT_CLOSED;
+    reclaim->passed++;
+    reclaim->state = RECLAIM_IDLE;
+    tick_want(shard, shard->now_ns);
+    if (shard->volume_count > 0)
+        shard->volumes[0].counters.segments_kept++;
+}
+
+static void drained(struct shard *shard, bool retired)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct segment *segment = &shard->segments[reclaim->victim];
+
+    if (reclaim->never_used)
+        shard->free_count--;
+    else
+        ring_remove(shard, reclaim->victim);
+    if (shard->volume_count > 0 && !reclaim->never_used) {
+        shard->volumes[0].counters.segments_reclaimed += !retired;
+        shard->volumes[0].counters.segments_retired += retired;
+    }
+    assert(segment->live == 0 && segment->dirty == 0);
+    segment->ring_sequence = 0;
+    segment->map_sequence = 0;
+    if (retired) {
+        segment->state = SEGMENT_RETIRED;
+        shard->retired_count++;
+    } else {
+        segment->generation = reclaim->generation;
+        segment->state = SEGMENT_READY;
+        shard->ready_count++;
+    }
+    reclaim->passed = 0;
+    reclaim->state = RECLAIM_IDLE;
+    shard->unblock = true;
+    tick_want(shard, shard->now_ns);
+}
+
+/* The new generation is durable: what is left may go; then wait for readers. */
+static void drain(struct shard *shard)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct segment *segment = &shard->segments[reclaim->victim];
+    uint32_t base = reclaim->victim << shard->segment_shift, end = reclaim->cursor + DROP_SLOTS;
+
+    for (; reclaim->cursor < shard->segment_slots && reclaim->cursor < end; reclaim->cursor++)
+        if (shard->slots[base + reclaim->cursor].bits & SLOT_LINKED)
+            index_drop(shard, base + reclaim->cursor);
+    if (reclaim->cursor < shard->segment_slots ||
+        (atomic_load_explicit(&segment->users, memory_order_acquire) > 0 && !MUTANT(107))) {
+        retry(shard, reclaim->cursor < shard->segment_slots ? 0 : RETRY_NS);
+        return;
+    }
+    drained(shard, segment->failed);
+}
+
+static void drain_start(struct shard *shard)
+{
+    shard->reclaim.state = RECLAIM_DRAIN;
+    shard->reclaim.cursor = 0;
+    drain(shard);
+}
+
+/* ---- reinsertion ------------------------------------------------------------------------ */
+
+static bool slot_hot(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_ZERO | SLOT_PENDING)) ==
+               SLOT_LINKED &&
+           slot->bits & SLOT_USE;
+}
+
+static void reinsert_read(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t base = reclaim->victim << shard->segment_shift;
+    struct action *action;
+
+    while (reclaim->cursor < shard->usable_end && !slot_hot(&shard->slots[base + reclaim->cursor]))
+        reclaim->cursor++;
+    if (reclaim->cursor == shard->usable_end || shard->flash_failed) {
+        headers_start(shard, out);
+        return;
+    }
+    reclaim->read_slot = base + reclaim->cursor;
+    reclaim->read_count = 0;
+    while (reclaim->cursor < shard->usable_end && reclaim->read_count < BATCH_ENTRIES_MAX &&
+           slot_hot(&shard->slots[base + reclaim->cursor])) {
+        reclaim->cursor++;
+        reclaim->read_count++;
+    }
+    reclaim->state = RECLAIM_READ;
+    action = action_add(out, ACTION_READ_FLASH);
+    action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
+    action->first = TAG_RECLAIM;
+    action->slot = reclaim->read_slot;
+    action->count = (uint16_t)reclaim->read_count;
+    action->length = reclaim->read_count * BLOCK_BYTES;
+    action->offset = slot_offset(shard, reclaim->read_slot);
+    action->data = reclaim->buffer;
+    atomic_fetch_add_explicit(&shard->segments[reclaim->victim].users, 1, memory_order_relaxed);
+}
+
+/* The footer entry of a slot; the footer lists slots in rising order. */
+static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    const struct segment_footer *footer = reclaim->footer;
+    uint32_t wanted = slot_in_segment(shard, slot);
+
+    while (reclaim->footer_cursor < footer->entry_count) {
+        const struct entry *entry = &footer->entries[reclaim->footer_cursor];
+
+        if (entry->slot == wanted)
+            return entry;
+        if (entry->slot != ENTRY_SLOT_NONE && entry->slot > wanted)
+            return NULL;
+        reclaim->footer_cursor++;
+    }
+    return NULL;
+}
+
+/* Hazard 4: current, and nothing newer on its way, at the moment of appending; LSN and epoch as
+ * they are. */
+static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t slot = reclaim->read_slot + i, id;
+    uint16_t use = shard->slots[slot].bits & SLOT_USE;
+    uint64_t key = slot_key(&shard->slots[slot]);
+    const struct entry *entry = footer_entry(shard, slot);
+    struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_hot(&shard->slots[slot]))
+        return;
+    if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
+        return;
+    id = log_append(shard,
+                    &(struct append){.key = key,
+                                     .lsn = entry->lsn,
+                                     .epoch = entry->epoch,
+                                     .kind = ENTRY_CLEAN,
+                                     .crc = shard->slots[slot].crc,
+                                     .count = 1,
+                                     .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
+                                     .frame = NONE,
+                                     .reinserted = true},
+                    out);
+    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use - 1u));
+    reclaim->outstanding++;
+    volume->counters.flash_reinsert_blocks++;
+}
+
+static void reinsert_append(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    reclaim->state = RECLAIM_APPEND;
+    if (reclaim->outstanding > 0)
+        return;
+    if (reclaim->read_count > 0) {
+        if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
+            retry(shard, RETRY_NS);
+            return;
+        }
+        for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
+            reinsert_slot(shard, i, out);
+        reclaim->read_count = 0;
+        log_seal(shard, UINT16_MAX, out);
+    }
+    if (reclaim->outstanding == 0)
+        reinsert_read(shard, out);
+}
+
+void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok)
+{
+    (void)slot, (void)ok; /* a failed one is lost to the cache: it was clean */
+    assert(shard->reclaim.outstanding > 0);
+    if (--shard->reclaim.outstanding == 0)
+        tick_want(shard, shard->now_ns);
+}
+
+static bool footer_valid(const struct shard *shard, uint32_t index)
+{
+    struct segment_footer *footer = shard->reclaim.footer;
+    uint32_t crc = footer->crc, computed;
+    bool valid;
+
+    if (footer->magic != FOOTER_MAGIC || footer->entry_count > shard->segment_slots ||
+        footer->generation != shard->segments[index].generation ||
+        memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) != 0)
+        return false;
+    footer->crc = 0;
+    computed = crc32c(0, footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry));
+    valid = computed == crc;
+    footer->crc = crc;
+    return valid;
+}
+
+/* ---- choosing --------------------------------------------------------------------------- */
+
+struct census {
+    uint32_t hot, dirty, stuck;
+};
+
+static struct census segment_census(struct shard *shard, uint32_t index)
+{
+    struct census census = {0};
+    uint32_t base = index << shard->segment_shift;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        const struct slot *slot = &shard->slots[base + i];
+        const struct shard_volume *volume;
+
+        if (!(slot->bits & SLOT_LINKED))
+            continue;
+        if (slot_hot(slot))
+            census.hot++;
+        if (!(slot->bits & SLOT_DIRTY))
+            continue;
+        census.dirty++;
+        volume = shard_volume(shard, key_volume(slot_key(slot)));
+        if (slot->bits & SLOT_BAD || !volume || volume->failing)
+            census.stuck++;
+    }
+    return census;
+}
+
+static void lower_counters(struct shard *shard, uint32_t index)
+{
+    uint32_t base = index << shard->segment_shift;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
+        if (shard->slots[base + i].bits & SLOT_USE)
+            shard->slots[base + i].bits--;
+}
+
+static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    /* Records still on their way to a closing segment could be newer than what is kept. */
+    if (shard->closing_count > 0 || shard->batch_failed) {
+        retry(shard, RETRY_NS);
+        return;
+    }
+    if (reclaim->passed >= shard->config.segments) {
+        reclaim->passed = 0; /* once round without finding anything: wait for a change */
+        retry(shard, IDLE_RETRY_NS);
+        return;
+    }
+    if (shard->open_segment == NONE) {
+        reclaim->ring_sequence = shard->ring_next += RING_SPACING;
+    } else {
+        if (reclaim->kept_since_open + 2 >= RING_SPACING) {
+            retry(shard, IDLE_RETRY_NS);
+            return;
+        }
+        reclaim->ring_sequence = shard->segments[shard->open_segment].ring_sequence - RING_SPACING +
+                                 ++reclaim->kept_since_open;
+    }
+    lower_counters(shard, index);
+    reclaim->keep = true;
+    shard->segments[index].state = SEGMENT_VICTIM;
+    headers_start(shard, out);
+}
+
+static void reclaim_start(struct shard *shard, uint32_t index, bool hot, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    struct action *action;
+
+    shard->segments[index].state = SEGMENT_VICTIM;
+    reclaim->keep = false;
+    reclaim->cursor = SEGMENT_HEADER_SLOTS;
+    reclaim->footer_cursor = 0;
+    reclaim->read_count = 0;
+    if (!hot || shard->flash_failed) {
+        headers_start(shard, out);
+        return;
+    }
+    reclaim->state = RECLAIM_FOOTER;
+    action = action_add(out, ACTION_READ_FLASH);
+    action->flags = ACTION_REPORT | ACTION_BACKGROUND;
+    action->first = TAG_RECLAIM;
+    action->slot = index << shard->segment_shift;
+    action->length = shard->footer_slots * BLOCK_BYTES;
+    action->offset = segment_offset(shard, index) + (uint64_t)shard->usable_end * BLOCK_BYTES;
+    action->data = (unsigned char *)reclaim->footer;
+    atomic_fetch_add_explicit(&shard->segments[index].users, 1, memory_order_relaxed);
+}
+
+static bool free_start(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    if (shard->free_count == 0)
+        return false;
+    for (uint32_t i = 0; i < shard->config.segments; i++) {
+        if (shard->segments[i].state != SEGMENT_FREE)
+            continue;
+        reclaim->victim = i;
+        reclaim->never_used = true;
+        reclaim->keep = false;
+        shard->segments[i].state = SEGMENT_VICTIM;
+        headers_start(shard, out);
+        return true;
+    }
+    return false;
+}
+
+static void choose(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t index = shard->ring_oldest;
+    struct census census;
+
+    if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed)
+        return;
+    if (shard->now_ns < reclaim->retry_ns) {
+        tick_want(shard, reclaim->retry_ns);
+        return;
+    }
+    if (free_start(shard, out))
+        return;
+    if (index == NONE || shard->segments[index].state != SEGMENT_CLOSED) {
+        retry(shard, IDLE_RETRY_NS);
+        return;
+    }
+    reclaim->victim = index;
+    reclaim->never_used = false;
+    census = segment_census(shard, index);
+    if (census.dirty > 0 && census.stuck == census.dirty) {
+        keep_start(shard, index, out);
+    } else if (census.dirty > 0) { /* destaging takes the oldest segments first: let it */
+        shard->destage.flush_due_ns = shard->now_ns;
+        retry(shard, RETRY_NS);
+    } else if (census.hot * 100 > KEEP_PERCENT * (shard->usable_end - SEGMENT_HEADER_SLOTS)) {
+        keep_start(shard, index, out);
+    } else {
+        reclaim_start(shard, index, census.hot > 0, out);
+    }
+}
+
+/* ---- steps ------------------------------------------------------------------------------ */
+
+/* What follows a flush, or a write where completion is durability. */
+static void reclaim_next(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    switch (reclaim->state) {
+    case RECLAIM_FLUSH:
+        if (MUTANT(2)) { /* entries dropped before the bump is durable */
+            drain_start(shard);
+            return;
+        }
+        reclaim->state = RECLAIM_HEADER_A;
+        header_write(shard, &reclaim->header, reclaim->victim, 0, out);
+        break;
+    case RECLAIM_HEADER_A_FLUSH:
+        reclaim->state = RECLAIM_HEADER_B;
+        header_write(shard, &reclaim->header, reclaim->victim, 1, out);
+        break;
+    case RECLAIM_HEADER_B_FLUSH:
+        if (reclaim->keep)
+            kept(shard);
+        else
+            drain_start(shard);
+        break;
+    default: break;
+    }
+}
+
+static void read_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    shard_flash_read_end(shard, event->action->slot);
+    if (reclaim->state == RECLAIM_FOOTER) {
+        reclaim->cursor = SEGMENT_HEADER_SLOTS;
+        if (event->result < 0 || !footer_valid(shard, reclaim->victim))
+            headers_start(shard, out); /* hot blocks are given up: they are clean */
+        else
+            reinsert_read(shard, out);
+        return;
+    }
+    reclaim->bad_mask = event->result < 0 ? UINT64_MAX : event->bad_mask;
+    reinsert_append(shard, out);
+}
+
+static void write_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    if (event->result < 0) {
+        action_notice(out, NOTICE_SEGMENT_FAILED, 0, segment_offset(shard, reclaim->victim));
+        shard->segments[reclaim->victim].failed = true;
+        give_up(shard, out);
+        return;
+    }
+    flush_then(shard,
+               reclaim->state == RECLAIM_HEADER_A ? RECLAIM_HEADER_A_FLUSH : RECLAIM_HEADER_B_FLUSH,
+               out);
+}
+
+static void retire_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct segment *segment = &shard->segments[shard->reclaim.victim];
+
+    if (event->result >= 0) {
+        segment->failed = true;
+        drain_start(shard);
+        return;
+    }
+    /* Not even the superblocks can be written: its records are still acceptable, so nothing of it
+     * may be dropped. */
+    shard->flash_failed = true;
+    action_notice(out, NOTICE_FLASH_FAILED, 0, segment_offset(shard, shard->reclaim.victim));
+    segment->state = shard->reclaim.never_used ? SEGMENT_FREE : SEGMENT_CLOSED;
+    shard->reclaim.state = RECLAIM_IDLE;
+}
+
+void reclaim_io_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    switch (event->action->kind) {
+    case ACTION_READ_FLASH: read_done(shard, event, out); break;
+    case ACTION_WRITE_FLASH: write_done(shard, event, out); break;
+    case ACTION_FLUSH_FLASH:
+        if (event->result < 0)
+            give_up(shard, out);
+        else
+            reclaim_next(shard, out);
+        break;
+    case ACTION_RETIRE: retire_done(shard, event, out); break;
+    default: break;
+    }
+}
+
+void reclaim_tick(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    if (reclaim->state == RECLAIM_IDLE) {
+        choose(shard, out);
+    } else if (reclaim->state == RECLAIM_APPEND) {
+        reinsert_append(shard, out);
+    } else if (reclaim->state == RECLAIM_DRAIN) {
+        drain(shard);
+    }
+}

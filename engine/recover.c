@@ -1,0 +1,839 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recovery: from what is on flash to an index.
+ *
+ *   metadata   read the headers and the footer of every segment; stash the footer's entries
+ *   survey     segments that have no footer: find their batches, for marks and ring order
+ *   replay     all segments in ring order, the last record of a block wins; segments without a
+ *              footer have their data verified and get a footer of exactly what was accepted (I19)
+ *   repair     header copies that were missing or old
+ *   flush      the verdicts are durable
+ *
+ * Each step can be interrupted by a crash and repeated: nothing written here changes what the next
+ * recovery accepts.  Whatever is read is checked before it is believed (I8).
+ */
+#include "common/crc32c.h"
+#include "engine/shard-private.h"
+
+#define ATTEMPTS_MAX 4u
+#define LOOK_BACK    64u /* slots kept before a gap's end: an echoed batch fits */
+
+void recovery_init(struct shard *shard)
+{
+    struct recovery *recovery = &shard->recovery;
+    size_t area = (SEGMENT_HEADER_SLOTS + (size_t)shard->footer_slots) * BLOCK_BYTES;
+    size_t count = SCRATCH_BYTES / area;
+
+    recovery->area_count = count < RECOVERY_DEPTH ? (uint32_t)count : RECOVERY_DEPTH;
+    for (uint32_t i = 0; i < recovery->area_count; i++) {
+        recovery->areas[i].segment = NONE;
+        recovery->areas[i].headers = shard->scratch + i * area;
+        recovery->areas[i].footer = recovery->areas[i].headers + 2 * (size_t)BLOCK_BYTES;
+    }
+    recovery->watermark = shard->config.watermark;
+    recovery->durable_lsn = shard->config.durable_lsn;
+    recovery->state = RECOVERY_METADATA;
+    shard->recovering = true;
+    for (uint32_t i = 0; i < shard->config.segments; i++)
+        for (uint32_t k = 0; k < shard->config.retired_count; k++)
+            if (shard->config.retired[k] == shard->config.segment_first + i)
+                shard->segments[i].state = SEGMENT_RETIRED;
+    for (uint32_t i = 0; i < shard->config.segments; i++)
+        if (shard->segments[i].state == SEGMENT_RETIRED)
+            shard->retired_count++;
+}
+
+static void recovery_fail(struct shard *shard, int error)
+{
+    shard->failed = true;
+    shard->error = error;
+}
+
+static struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slot,
+                                    uint32_t slots, unsigned char *data, void *owner,
+                                    struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_READ_FLASH);
+
+    action->flags = ACTION_REPORT | ACTION_BACKGROUND;
+    action->first = TAG_RECOVERY;
+    action->slot = segment << shard->segment_shift;
+    action->offset = segment_offset(shard, segment) + (uint64_t)slot * BLOCK_BYTES;
+    action->length = slots * BLOCK_BYTES;
+    action->data = data;
+    action->owner = owner;
+    return action;
+}
+
+/* ---- checking --------------------------------------------------------------------------- */
+
+static bool crc_ok(void *data, size_t bytes, uint32_t *crc)
+{
+    uint32_t stored = *crc, computed;
+
+    *crc = 0;
+    computed = crc32c(0, data, bytes);
+    *crc = stored;
+    return computed == stored;
+}
+
+static bool header_ok(const struct shard *shard, struct segment_header *header, uint32_t index)
+{
+    return header->magic == SEGMENT_MAGIC &&
+           memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
+           header->segment == shard->config.segment_first + index &&
+           header->shard == shard->config.shard && crc_ok(header, sizeof(*header), &header->crc);
+}
+
+static bool footer_ok(const struct shard *shard, struct segment_footer *footer, uint32_t index)
+{
+    return footer->magic == FOOTER_MAGIC &&
+           memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) == 0 &&
+           footer->segment == shard->config.segment_first + index &&
+           footer->shard == shard->config.shard && footer->entry_count <= shard->segment_slots &&
+           crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
+                  &footer->crc);
+}
+
+static bool batch_ok(const struct shard *shard, struct batch_header *header, uint32_t index,
+                     uint32_t slot)
+{
+    return header->magic == BATCH_MAGIC &&
+           memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
+           header->generation == shard->segments[index].generation &&
+           header->offset == segment_offset(shard, index) + (uint64_t)slot * BLOCK_BYTES &&
+           header->shard == shard->config.shard && header->entry_count <= BATCH_ENTRIES_MAX &&
+           header->echo_count <= BATCH_ENTRIES_MAX && header->data_blocks <= header->slot_count &&
+           header->slot_count <= BATCH_ENTRIES_MAX &&
+           slot + 1 + header->slot_count <= shard->usable_end &&
+           crc_ok(header, sizeof(*header), &header->crc);
+}
+
+/* An entry that can be believed as far as its form goes, of a volume that is still there. */
+static bool entry_ok(struct shard *shard, const struct entry *entry)
+{
+    const struct shard_volume *volume = shard_volume(shard, entry->volume);
+
+    if (!volume || entry->lsn <= volume->policy.floor_lsn || entry->block >= VOLUME_BLOCKS_MAX ||
+        entry->count > VOLUME_BLOCKS_MAX - entry->block)
+        return false;
+    if (entry->kind == ENTRY_ABSENT)
+        return true;
+    return (entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_CLEAN ||
+            entry->kind == ENTRY_ZERO) &&
+           entry->slot >= SEGMENT_HEADER_SLOTS && entry->slot < shard->usable_end;
+}
+
+/* ---- metadata --------------------------------------------------------------------------- */
+
+static void marks_note(struct shard *shard, uint64_t watermark, uint64_t durable_lsn)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    if (watermark > recovery->watermark)
+        recovery->watermark = watermark;
+    if (durable_lsn > recovery->durable_lsn)
+        recovery->durable_lsn = durable_lsn;
+}
+
+static uint16_t entry_bits(const struct entry *entry)
+{
+    uint16_t bits = 0;
+
+    if (entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_ZERO)
+        bits |= SLOT_DIRTY;
+    if (entry->kind == ENTRY_ZERO)
+        bits |= SLOT_ZERO;
+    if (entry->kind == ENTRY_ZERO && entry->flags & ENTRY_HOLE)
+        bits |= SLOT_HOLE;
+    if (entry->flags & ENTRY_POISON)
+        bits |= SLOT_BAD;
+    return bits;
+}
+
+static bool map_live(const struct segment_header *header, uint32_t slot)
+{
+    return !header || !header->map_valid || header->map[slot / 8] >> slot % 8 & 1;
+}
+
+/* Puts a footer's entries into slots[], to be linked when the ring order is known.  A slot of an
+ * entry that counts has SLOT_PENDING until then. */
+static void footer_stash(struct shard *shard, uint32_t index, const struct segment_footer *footer,
+                         const struct segment_header *header)
+{
+    struct segment *segment = &shard->segments[index];
+
+    segment->lsn_first = UINT64_MAX;
+    segment->lsn_last = 0;
+    for (uint32_t i = 0; i < footer->entry_count; i++) {
+        const struct entry *entry = &footer->entries[i];
+        struct slot *slot;
+
+        if (!entry_ok(shard, entry))
+            continue;
+        if (entry->kind == ENTRY_ABSENT) {
+            segment->found |= FOUND_REPLAY;
+            continue;
+        }
+        if (!map_live(header, entry->slot))
+            continue;
+        slot = &shard->slots[(index << shard->segment_shift) + entry->slot];
+        slot_key_set(slot, key_of(entry->volume, entry->block));
+        slot->crc = entry->crc;
+        slot->bits = entry_bits(entry) | SLOT_PENDING;
+        if (!(slot->bits & SLOT_DIRTY))
+            continue;
+        if (entry->lsn < segment->lsn_first)
+            segment->lsn_first = entry->lsn;
+        if (entry->lsn > segment->lsn_last)
+            segment->lsn_last = entry->lsn;
+    }
+}
+
+static void headers_digest(struct shard *shard, struct recovery_area *area)
+{
+    uint32_t index = area->segment;
+    struct segment *segment = &shard->segments[index];
+    struct segment_header *a = (void *)area->headers, *b = a + 1, *best = NULL;
+    struct segment_footer *footer = (void *)area->footer;
+    bool a_ok = header_ok(shard, a, index), b_ok = header_ok(shard, b, index);
+
+    if (a_ok && b_ok)
+        best = b->generation > a->generation ||
+                       (b->generation == a->generation && b->map_sequence > a->map_sequence)
+                   ? b
+                   : a;
+    else if (a_ok || b_ok)
+        best = a_ok ? a : b;
+    if (!a_ok || !b_ok || a->generation != b->generation || a->map_sequence != b->map_sequence)
+        segment->found |= FOUND_REPAIR;
+    if (best) {
+        segment->generation = best->generation;
+        segment->ring_sequence = best->ring_sequence;
+        segment->map_sequence = best->map_sequence;
+        if (best->map_valid)
+            segment->found |= FOUND_MAP;
+    }
+    if (footer_ok(shard, footer, index) && (!best || footer->generation == best->generation)) {
+        segment->found |= FOUND_FOOTER;
+        segment->generation = footer->generation;
+        if (segment->ring_sequence == 0)
+            segment->ring_sequence = footer->ring_sequence;
+        marks_note(shard, footer->watermark, footer->durable_lsn);
+        footer_stash(shard, index, footer, best);
+        segment->state = SEGMENT_CLOSED;
+    } else if (best) {
+        segment->found |= FOUND_SCAN;
+    } else {
+        segment->found = 0; /* never used */
+    }
+}
+
+static void metadata_issue(struct shard *shard, struct recovery_area *area, struct actions *out)
+{
+    area->pending = 2;
+    area->failed = false;
+    recovery_read(shard, area->segment, 0, SEGMENT_HEADER_SLOTS, area->headers, area, out);
+    recovery_read(shard, area->segment, shard->usable_end, shard->footer_slots, area->footer, area,
+                  out);
+}
+
+static void metadata_next(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    for (uint32_t i = 0; i < recovery->area_count && recovery->next < shard->config.segments; i++) {
+        struct recovery_area *area = &recovery->areas[i];
+
+        if (area->segment != NONE)
+            continue;
+        while (recovery->next < shard->config.segments &&
+               shard->segments[recovery->next].state == SEGMENT_RETIRED)
+            recovery->next++;
+        if (recovery->next == shard->config.segments)
+            break;
+        area->segment = recovery->next++;
+        area->attempts = 0;
+        recovery->areas_busy++;
+        metadata_issue(shard, area, out);
+    }
+    if (recovery->areas_busy > 0)
+        return;
+    recovery->state = RECOVERY_SURVEY;
+    recovery->next = 0;
+    recovery->scan_segment = NONE;
+    recovery_tick(shard, out);
+}
+
+static void metadata_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct recovery_area *area = event->action->owner;
+
+    area->failed |= event->result < 0;
+    if (--area->pending > 0)
+        return;
+    if (area->failed) {
+        /* Unreadable metadata may hide the newest version of a block: better not to serve at all
+         * than to serve an older one (I24). */
+        if (++area->attempts >= ATTEMPTS_MAX)
+            recovery_fail(shard, -EIO);
+        else
+            metadata_issue(shard, area, out);
+        return;
+    }
+    headers_digest(shard, area);
+    area->segment = NONE;
+    recovery->areas_busy--;
+    metadata_next(shard, out);
+}
+
+/* ---- scanning a segment without a footer ------------------------------------------------ */
+
+static void chunk_load(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    uint32_t from = recovery->scan_slot, most = SCRATCH_BYTES / BLOCK_BYTES;
+
+    if (recovery->in_gap)
+        from = from > SEGMENT_HEADER_SLOTS + LOOK_BACK ? from - LOOK_BACK : SEGMENT_HEADER_SLOTS;
+    recovery->chunk_slot = from;
+    recovery->chunk_slots = shard->usable_end - from < most ? shard->usable_end - from : most;
+    recovery_read(shard, recovery->scan_segment, from, recovery->chunk_slots, shard->scratch, NULL,
+                  out);
+}
+
+static void scan_start(struct shard *shard, uint32_t index, bool replaying, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    recovery->scan_segment = index;
+    recovery->scan_slot = SEGMENT_HEADER_SLOTS;
+    recovery->previous_slot = 0;
+    recovery->in_gap = false;
+    recovery->scan_any = false;
+    recovery->replaying = replaying;
+    recovery->attempts = 0;
+    if (replaying) {
+        shard->footers[0].segment = index;
+        shard->footers[0].footer->entry_count = 0;
+    }
+    chunk_load(shard, out);
+}
+
+static unsigned char *chunk_block(struct shard *shard, uint32_t slot)
+{
+    const struct recovery *recovery = &shard->recovery;
+
+    if (slot < recovery->chunk_slot || slot >= recovery->chunk_slot + recovery->chunk_slots)
+        return NULL;
+    return shard->scratch + (size_t)(slot - recovery->chunk_slot) * BLOCK_BYTES;
+}
+
+static void entry_replay(struct shard *shard, uint32_t index, const struct entry *entry);
+
+/* One batch's entries, found directly or by its successor's echo. */
+static void batch_replay(struct shard *shard, const struct entry *entries, uint32_t count)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct segment_footer *footer = shard->footers[0].footer;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct entry entry = entries[i];
+        const unsigned char *data;
+
+        if (!entry_ok(shard, &entry) || footer->entry_count >= shard->segment_slots)
+            continue;
+        if (entry.kind != ENTRY_ABSENT && !map_live(recovery->map, entry.slot))
+            continue;
+        if (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_CLEAN) {
+            data = chunk_block(shard, entry.slot);
+            if (!data || crc32c(0, data, BLOCK_BYTES) != entry.crc) {
+                /* A tear, unless everything up to here was durable: then it is rot, and no older
+                 * version may take its place (hazard 14). */
+                if (entry.lsn > recovery->durable_lsn || MUTANT(14))
+                    continue;
+                entry.flags |= ENTRY_POISON;
+            }
+        }
+        footer->entries[footer->entry_count++] = entry;
+        entry_replay(shard, recovery->scan_segment, &entry);
+    }
+}
+
+static void batch_found(struct shard *shard, const struct batch_header *header, uint32_t slot)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct segment *segment = &shard->segments[recovery->scan_segment];
+
+    recovery->scan_any = true;
+    if (!recovery->replaying) {
+        if (segment->ring_sequence == 0)
+            segment->ring_sequence = header->ring_sequence;
+        marks_note(shard, header->watermark, header->durable_lsn);
+        return;
+    }
+    if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
+        header->echo_slot < slot)
+        batch_replay(shard, header->echo, header->echo_count);
+    batch_replay(shard, header->entries, header->entry_count);
+    if (header->entry_count > 0)
+        recovery->previous_slot = slot;
+}
+
+/* Works through the loaded chunk; true: the segment is finished. */
+static bool scan_chunk(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    uint32_t end = recovery->chunk_slot + recovery->chunk_slots;
+
+    while (recovery->scan_slot < shard->usable_end) {
+        struct batch_header *header;
+
+        /* A batch is looked at only when all of it can be in the chunk. */
+        if (recovery->scan_slot + 1 + BATCH_ENTRIES_MAX > end && end < shard->usable_end) {
+            chunk_load(shard, out);
+            return false;
+        }
+        header = (void *)chunk_block(shard, recovery->scan_slot);
+        if (!batch_ok(shard, header, recovery->scan_segment, recovery->scan_slot)) {
+            recovery->scan_slot++;
+            recovery->in_gap = true;
+            continue;
+        }
+        batch_found(shard, header, recovery->scan_slot);
+        recovery->scan_slot += 1 + header->slot_count;
+        recovery->in_gap = false;
+    }
+    return true;
+}
+
+static void survey_next(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    for (; recovery->next < shard->config.segments; recovery->next++) {
+        struct segment *segment = &shard->segments[recovery->next];
+
+        if (segment->state == SEGMENT_RETIRED || segment->state == SEGMENT_CLOSED)
+            continue;
+        if (segment->found & FOUND_SCAN) {
+            scan_start(shard, recovery->next, false, out);
+            return;
+        }
+    }
+    recovery->order_count = 0;
+    for (uint32_t i = 0; i < shard->config.segments; i++) {
+        const struct segment *segment = &shard->segments[i];
+
+        if (segment->found & (FOUND_FOOTER | FOUND_SCAN))
+            shard->order[recovery->order_count++] =
+                (struct window_item){.key = segment->ring_sequence, .slot = i};
+    }
+    window_sort(shard->order, recovery->order_count);
+    recovery->state = RECOVERY_REPLAY;
+    recovery->next = 0;
+    recovery_tick(shard, out);
+}
+
+static void survey_done(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct segment *segment = &shard->segments[recovery->scan_segment];
+
+    if (!recovery->scan_any)
+        segment->found &= (uint8_t)~FOUND_SCAN; /* bumped and not used: free */
+    recovery->next = recovery->scan_segment + 1;
+    survey_next(shard, out);
+}
+
+/* ---- replay ----------------------------------------------------------------------------- */
+
+static void absent_replay(struct shard *shard, const struct entry *entry)
+{
+    uint64_t key = key_of(entry->volume, entry->block);
+
+    if (MUTANT(110))
+        return;
+    if (entry->count <= shard->slot_count) {
+        for (uint32_t i = 0; i < entry->count; i++) {
+            uint32_t id = index_flash(shard, key + i);
+
+            if (id != NONE)
+                index_drop(shard, id);
+        }
+        return;
+    }
+    for (uint32_t id = 0; id < shard->slot_count; id++)
+        if (shard->slots[id].bits & SLOT_LINKED && slot_key(&shard->slots[id]) - key < entry->count)
+            index_drop(shard, id);
+}
+
+/* Links a slot whose key, CRC and kind bits are set; the block's earlier record loses. */
+static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
+{
+    struct slot *slot = &shard->slots[id];
+    uint64_t key = slot_key(slot);
+    uint32_t older = index_flash(shard, key);
+
+    if (older != NONE)
+        index_drop(shard, older);
+    slot->bits &= (uint16_t) ~(SLOT_PENDING | SLOT_DIRTY);
+    index_insert(shard, id, key);
+    slot_segment(shard, id)->live++;
+    shard->live_blocks++;
+    shard->recovery_entries++;
+    if (dirty)
+        slot_dirty(shard, id);
+}
+
+static void entry_replay(struct shard *shard, uint32_t index, const struct entry *entry)
+{
+    struct segment *segment = &shard->segments[index];
+    uint32_t id;
+    struct slot *slot;
+    bool dirty;
+
+    if (entry->kind == ENTRY_ABSENT) {
+        absent_replay(shard, entry);
+        return;
+    }
+    id = (index << shard->segment_shift) + entry->slot;
+    slot = &shard->slots[id];
+    if (slot->bits & SLOT_LINKED)
+        return;
+    slot_key_set(slot, key_of(entry->volume, entry->block));
+    slot->crc = entry->crc;
+    slot->bits = entry_bits(entry);
+    dirty = slot->bits & SLOT_DIRTY && entry->lsn > shard->recovery.watermark;
+    slot_replay(shard, id, dirty);
+    if (dirty && (segment->lsn_first == 0 || entry->lsn < segment->lsn_first))
+        segment->lsn_first = entry->lsn;
+}
+
+/* The stash of a segment whose entries are all on one side of the watermark. */
+static void stash_replay(struct shard *shard, uint32_t index)
+{
+    struct segment *segment = &shard->segments[index];
+    uint32_t base = index << shard->segment_shift;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        struct slot *slot = &shard->slots[base + i];
+
+        if (slot->bits & SLOT_PENDING)
+            slot_replay(shard, base + i,
+                        slot->bits & SLOT_DIRTY && segment->lsn_first > shard->recovery.watermark);
+    }
+}
+
+static void stash_forget(struct shard *shard, uint32_t index)
+{
+    uint32_t base = index << shard->segment_shift;
+
+    for (uint32_t i = 0; i < shard->segment_slots; i++)
+        shard->slots[base + i].bits = 0;
+}
+
+/* The copy in areas[0] that holds for this segment; NULL: none. */
+static struct segment_header *header_best(struct shard *shard, uint32_t index)
+{
+    struct segment_header *copy = (void *)shard->recovery.areas[0].headers;
+    const struct segment *segment = &shard->segments[index];
+
+    for (unsigned i = 0; i < 2; i++, copy++)
+        if (header_ok(shard, copy, index) && copy->generation == segment->generation &&
+            copy->map_sequence == segment->map_sequence)
+            return copy;
+    return NULL;
+}
+
+static void footer_replay(struct shard *shard, uint32_t index)
+{
+    const struct segment_footer *footer = (const void *)shard->recovery.areas[0].footer;
+    const struct segment_header *best = header_best(shard, index);
+    struct segment *segment = &shard->segments[index];
+
+    stash_forget(shard, index);
+    segment->lsn_first = 0;
+    for (uint32_t i = 0; i < footer->entry_count; i++) {
+        const struct entry *entry = &footer->entries[i];
+
+        if (entry_ok(shard, entry) && (entry->kind == ENTRY_ABSENT || map_live(best, entry->slot)))
+            entry_replay(shard, index, entry);
+    }
+}
+
+static bool straddles(const struct shard *shard, const struct segment *segment)
+{
+    return segment->lsn_last > shard->recovery.watermark &&
+           segment->lsn_first <= shard->recovery.watermark;
+}
+
+static void replay_next(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    uint32_t budget = 256;
+
+    recovery->state = RECOVERY_REPLAY;
+    while (recovery->next < recovery->order_count) {
+        uint32_t index = shard->order[recovery->next].slot;
+        struct segment *segment = &shard->segments[index];
+
+        if (budget-- == 0) {
+            out->again = true;
+            tick_want(shard, shard->now_ns);
+            return;
+        }
+        recovery->map = NULL;
+        if ((segment->found & (FOUND_SCAN | FOUND_MAP)) == (FOUND_SCAN | FOUND_MAP) ||
+            (segment->found & FOUND_FOOTER &&
+             (segment->found & FOUND_REPLAY || straddles(shard, segment)))) {
+            segment->lsn_first = 0;
+            recovery->state = RECOVERY_REPLAY_IO;
+            recovery->areas[0].segment = index;
+            recovery->areas[0].attempts = 0;
+            metadata_issue(shard, &recovery->areas[0], out);
+            return;
+        }
+        if (segment->found & FOUND_SCAN) {
+            segment->lsn_first = 0;
+            recovery->state = RECOVERY_REPLAY_IO;
+            scan_start(shard, index, true, out);
+            return;
+        }
+        stash_replay(shard, index);
+        recovery->next++;
+    }
+    recovery->state = RECOVERY_REPAIR;
+    recovery->next = 0;
+    recovery_tick(shard, out);
+}
+
+static void replay_footer_read(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct recovery_area *area = &recovery->areas[0];
+    struct segment_footer *footer = (void *)area->footer;
+
+    area->failed |= event->result < 0;
+    if (--area->pending > 0)
+        return;
+    if (!area->failed && shard->segments[area->segment].found & FOUND_SCAN) {
+        uint32_t index = area->segment;
+        struct segment_header *best = header_best(shard, index);
+
+        area->segment = NONE;
+        if (best) { /* the scratch memory is about to be overwritten */
+            *shard->reclaim.header.header = *best;
+            recovery->map = shard->reclaim.header.header;
+        }
+        scan_start(shard, index, true, out);
+        return;
+    }
+    if (area->failed || !footer_ok(shard, footer, area->segment)) {
+        if (++area->attempts >= ATTEMPTS_MAX)
+            recovery_fail(shard, -EIO);
+        else
+            metadata_issue(shard, area, out);
+        return;
+    }
+    footer_replay(shard, area->segment);
+    area->segment = NONE;
+    recovery->next++;
+    replay_next(shard, out);
+}
+
+/* The scan of a replayed segment is through: close it with what was accepted. */
+static void replay_scan_done(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct segment *segment = &shard->segments[recovery->scan_segment];
+
+    shard->durable_lsn = recovery->durable_lsn;
+    shard->watermark = recovery->watermark;
+    segment->state = SEGMENT_CLOSED;
+    if (MUTANT(12)) {
+        recovery->next++;
+        replay_next(shard, out);
+        return;
+    }
+    log_footer_write(shard, &shard->footers[0], out);
+    out->list[out->count - 1].first = TAG_RECOVERY;
+}
+
+/* ---- repair and the end ----------------------------------------------------------------- */
+
+static void repair_next(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct action *action;
+
+    for (; recovery->next < shard->config.segments; recovery->next++) {
+        const struct segment *segment = &shard->segments[recovery->next];
+
+        if (segment->state != SEGMENT_CLOSED || !(segment->found & FOUND_REPAIR))
+            continue;
+        recovery->state = RECOVERY_REPAIR_IO;
+        recovery->repair_step = 0;
+        recovery->attempts = 0;
+        recovery_read(shard, recovery->next, 0, SEGMENT_HEADER_SLOTS, recovery->areas[0].headers,
+                      NULL, out);
+        return;
+    }
+    recovery->state = RECOVERY_FLUSH;
+    action = action_add(out, ACTION_FLUSH_FLASH);
+    action->flags = ACTION_REPORT;
+    action->first = TAG_RECOVERY;
+}
+
+/* Writes the good copy over the other one; where neither is good, a fresh one to both. */
+static void repair_write(struct shard *shard, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+    struct segment *segment = &shard->segments[recovery->next];
+    struct segment_header *first = (void *)recovery->areas[0].headers;
+    struct segment_header *best = header_best(shard, recovery->next);
+    struct segment_header *header = shard->reclaim.header.header;
+    unsigned copy;
+
+    if (best)
+        *header = *best;
+    else
+        header_fill(shard, header, recovery->next, segment->generation, segment->ring_sequence, 0);
+    copy = best ? best == first : recovery->repair_step;
+    recovery->repair_step = best ? 2 : recovery->repair_step + 1;
+    header_write(shard, &shard->reclaim.header, recovery->next, copy, out);
+    out->list[out->count - 1].first = TAG_RECOVERY;
+}
+
+static void repair_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    if (event->result < 0 && event->action->kind == ACTION_READ_FLASH &&
+        ++recovery->attempts < ATTEMPTS_MAX) {
+        recovery_read(shard, recovery->next, 0, SEGMENT_HEADER_SLOTS, recovery->areas[0].headers,
+                      NULL, out);
+        return;
+    }
+    if (event->result >= 0 && event->action->kind == ACTION_READ_FLASH) {
+        repair_write(shard, out);
+        return;
+    }
+    if (event->result < 0) /* one good copy is left: it is retired when it is reclaimed */
+        shard->segments[recovery->next].failed = true;
+    else if (recovery->repair_step < 2) {
+        repair_write(shard, out);
+        return;
+    }
+    recovery->next++;
+    recovery->state = RECOVERY_REPAIR;
+    repair_next(shard, out);
+}
+
+static void finish(struct shard *shard)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    shard->ring_oldest = shard->ring_newest = NONE;
+    for (uint32_t i = 0; i < recovery->order_count; i++) {
+        uint32_t index = shard->order[i].slot;
+
+        if (shard->segments[index].state != SEGMENT_CLOSED)
+            continue;
+        ring_append(shard, index);
+        if (shard->segments[index].ring_sequence > recovery->ring_max)
+            recovery->ring_max = shard->segments[index].ring_sequence;
+    }
+    for (uint32_t i = 0; i < shard->config.segments; i++) {
+        struct segment *segment = &shard->segments[i];
+
+        if (segment->state == SEGMENT_CLOSED || segment->state == SEGMENT_RETIRED)
+            continue;
+        segment->state = SEGMENT_FREE;
+        segment->ring_sequence = 0;
+        shard->free_count++;
+    }
+    shard->footers[0].segment = NONE;
+    shard->ring_next = recovery->ring_max / RING_SPACING * RING_SPACING;
+    shard->watermark = recovery->watermark;
+    shard->next_lsn = shard->config.session << LSN_SESSION_SHIFT | 1;
+    shard->durable_lsn = shard->next_lsn - 1; /* all that was accepted, after the flush */
+    shard->marked_durable = shard->durable_lsn;
+    shard->marked_watermark = shard->watermark;
+    shard->generation_next = shard->config.session << 32 | 1;
+    recovery->state = RECOVERY_DONE;
+    shard->recovering = false;
+    tick_want(shard, shard->now_ns);
+}
+
+void recovery_tick(struct shard *shard, struct actions *out)
+{
+    switch (shard->recovery.state) {
+    case RECOVERY_METADATA:
+        if (shard->recovery.areas_busy == 0)
+            metadata_next(shard, out);
+        break;
+    case RECOVERY_SURVEY:
+        if (shard->recovery.scan_segment == NONE)
+            survey_next(shard, out);
+        break;
+    case RECOVERY_REPLAY: replay_next(shard, out); break;
+    case RECOVERY_REPAIR: repair_next(shard, out); break;
+    default: break;
+    }
+}
+
+static void scan_read_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    if (event->result < 0) {
+        if (++recovery->attempts >= ATTEMPTS_MAX)
+            recovery_fail(shard, -EIO);
+        else
+            chunk_load(shard, out);
+        return;
+    }
+    if (!scan_chunk(shard, out))
+        return;
+    if (recovery->replaying)
+        replay_scan_done(shard, out);
+    else
+        survey_done(shard, out);
+}
+
+void recovery_io_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    if (shard->failed)
+        return;
+    switch (recovery->state) {
+    case RECOVERY_METADATA: metadata_done(shard, event, out); break;
+    case RECOVERY_SURVEY: scan_read_done(shard, event, out); break;
+    case RECOVERY_REPLAY_IO:
+        if (event->action->kind == ACTION_WRITE_FLASH) {
+            /* Without its footer the segment could be judged differently next time. */
+            if (event->result < 0) {
+                recovery_fail(shard, event->result);
+                return;
+            }
+            recovery->next++;
+            replay_next(shard, out);
+        } else if (event->action->owner) {
+            replay_footer_read(shard, event, out);
+        } else {
+            scan_read_done(shard, event, out);
+        }
+        break;
+    case RECOVERY_REPAIR_IO: repair_done(shard, event, out); break;
+    case RECOVERY_FLUSH:
+        if (event->result < 0)
+            recovery_fail(shard, event->result);
+        else
+            finish(shard);
+        break;
+    default: break;
+    }
+}

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a shard, shared by the files of engine/.
+ *
+ *   index.c    slots and their hash chains: which record is a block's newest
+ *   ram.c      RAM frames, the ghost queue, promotion to flash
+ *   log.c      appending: batches, open and closing segments
+ *   read.c     reads, fills, healing
+ *   write.c    writes, merges, zeros, write-through, write-around, pacing
+ *   destage.c  dirty blocks to the backing store, watermark
+ *   reclaim.c  the hand: reinsertion, generation bumps, kept segments
+ *   recover.c  from flash to index
+ *   shard.c    events in, actions out
+ *
+ * A *slot* is 4 KiB of flash.  slots[] has one 16-byte element per flash slot and, after these, one
+ * per RAM frame; where a record is, is its index.  Elements with the same bucket are chained;
+ * new ones go to the front, so that among the flash slots of one block the newest append comes
+ * first.
+ *
+ * Positions: records of a block are ordered by where they were appended (segment's ring sequence,
+ * then slot).  Recovery replays segments in ring order and the last record wins (I13).
+ */
+#ifndef ENGINE_SHARD_PRIVATE_H
+#define ENGINE_SHARD_PRIVATE_H
+
+#include <errno.h>
+#include <string.h>
+
+#include "engine/shard.h"
+
+#define NONE UINT32_MAX
+
+/* A planted bug, for proving that the simulator finds it; compiled in only for tests. */
+#ifdef ENGINE_MUTANTS
+extern int engine_mutant;
+#    define MUTANT(n) (engine_mutant == (n))
+#else
+#    define MUTANT(n) 0
+#endif
+
+/* ---- slots ------------------------------------------------------------------------------ */
+
+enum slot_bits {
+    SLOT_USE = 3,       /* 2-bit use counter */
+    SLOT_LINKED = 4,    /* in the index */
+    SLOT_PENDING = 8,   /* appended, its batch is not on flash yet: no reader may see it */
+    SLOT_DIRTY = 16,    /* newer than the flushed backing store */
+    SLOT_ZERO = 32,     /* reads as zeros, no data on flash */
+    SLOT_HOLE = 64,     /* with SLOT_ZERO: the backing store may deallocate */
+    SLOT_BAD = 128,     /* data failed their CRC: clean ones count as missed, dirty ones are EIO */
+    SLOT_WRITTEN = 256, /* dirty, written to the backing store, not flushed there yet (I4) */
+    SLOT_DESTAGING = 512, /* in a destage run */
+    /* frames only */
+    FRAME_FILLING = 1024,   /* the backing read is under way */
+    FRAME_PROMOTING = 2048, /* in a batch */
+    FRAME_DEAD = 4096,      /* out of the index; free as soon as nobody uses it */
+    FRAME_DROP = 8192,      /* leaves RAM when the promotion is done */
+};
+
+struct slot {
+    uint32_t key_low;
+    uint16_t key_high;
+    uint16_t bits;
+    uint32_t next;
+    uint32_t crc;
+};
+static_assert(sizeof(struct slot) == 16, "an index entry is 16 bytes");
+
+static inline uint64_t key_of(uint16_t volume, uint64_t block)
+{
+    return (uint64_t)volume << 36 | block;
+}
+
+static inline uint64_t slot_key(const struct slot *slot)
+{
+    return (uint64_t)slot->key_high << 32 | slot->key_low;
+}
+
+static inline void slot_key_set(struct slot *slot, uint64_t key)
+{
+    slot->key_low = (uint32_t)key;
+    slot->key_high = (uint16_t)(key >> 32);
+}
+
+static inline uint16_t key_volume(uint64_t key)
+{
+    return (uint16_t)(key >> 36);
+}
+
+static inline uint64_t key_block(uint64_t key)
+{
+    return key & (VOLUME_BLOCKS_MAX - 1);
+}
+
+/* ---- frames ----------------------------------------------------------------------------- */
+
+struct frame {
+    atomic_uint pins;   /* sends under way, lock-free */
+    uint32_t filled_at; /* shard->accesses then: near hits are one request in pieces */
+    uint64_t debt;      /* volume's around_writes at the fill (hazard 8) */
+};
+
+/* ---- segments --------------------------------------------------------------------------- */
+
+enum segment_state {
+    SEGMENT_FREE,    /* nothing needed in it; generation not bumped in this session */
+    SEGMENT_READY,   /* bumped: may be opened */
+    SEGMENT_OPEN,    /* appended to */
+    SEGMENT_CLOSING, /* full: waits for its batches, then for its footer */
+    SEGMENT_CLOSED,  /* in the ring */
+    SEGMENT_VICTIM,  /* being reclaimed or kept */
+    SEGMENT_RETIRED, /* never used again */
+};
+
+struct segment {
+    uint64_t generation;
+    uint64_t ring_sequence;
+    uint64_t map_sequence;
+    uint64_t lsn_first; /* no dirty record in it has a smaller LSN */
+    uint64_t lsn_last;  /* recovery: the largest LSN in it */
+    uint64_t opened_ns;
+    atomic_uint users;  /* flash reads and runs that rely on its content (I7) */
+    uint32_t live;      /* linked slots */
+    uint32_t dirty;     /* of these, dirty */
+    uint32_t next_slot; /* OPEN: where the next batch goes */
+    uint32_t batches;   /* opened or under way */
+    uint32_t ring_prev, ring_next;
+    uint8_t state;
+    bool failed;    /* a write to it failed: retire it instead of reusing it */
+    uint8_t footer; /* OPEN, CLOSING: index of its footer buffer */
+    uint8_t found;  /* recovery: enum found_bits */
+};
+
+#define RING_SPACING     65536u
+#define RESERVE_SEGMENTS 2u /* only reclaim may open these (C10) */
+#define FOOTER_BUFFERS   4u
+
+struct footer_buffer {
+    struct flash_write write;      /* first: actions carry its address */
+    struct segment_footer *footer; /* footer_slots blocks */
+    uint32_t segment;              /* NONE: free */
+};
+
+struct header_buffer {
+    struct flash_write write;
+    struct segment_header *header;
+};
+
+/* What an I/O that belongs to no piece is for: in `first` of its action. */
+enum tag {
+    TAG_BATCH = 1,
+    TAG_FOOTER,
+    TAG_CLOSING, /* flash flush before the footer; `slot` is the segment */
+    TAG_DESTAGE,
+    TAG_RECLAIM,
+    TAG_RECOVERY,
+};
+
+/* ---- batches ---------------------------------------------------------------------------- */
+
+enum batch_state {
+    BATCH_FREE,
+    BATCH_OPEN,
+    BATCH_WRITING,
+    BATCH_FAILED
+};
+
+struct batch {
+    struct flash_write write; /* first: actions carry its address */
+    struct batch_header *header;
+    struct batch *next;
+    uint64_t lsn_first; /* next_lsn when it was opened, or less after a failure */
+    uint64_t opened_ns;
+    uint32_t segment;
+    uint32_t header_slot;  /* within the segment */
+    uint32_t footer_first; /* index of its first entry in the footer buffer */
+    uint32_t data_blocks;
+    uint32_t slot_count;
+    uint16_t core;
+    uint8_t state;
+    bool fua;
+    bool urgent; /* somebody waits: it is not only clean entries */
+    bool has_zeros;
+    struct piece
+        *pieces[BATCH_ENTRIES_MAX];     /* whose entry it is, or NULL; a piece's are adjacent */
+    uint32_t slots[BATCH_ENTRIES_MAX];  /* NONE for ENTRY_ABSENT */
+    uint32_t frames[BATCH_ENTRIES_MAX]; /* promoted frame or NONE */
+    unsigned char *data[BATCH_ENTRIES_MAX];
+    bool reinserted[BATCH_ENTRIES_MAX];
+};
+
+/* ---- destaging -------------------------------------------------------------------------- */
+
+#define DESTAGE_RUNS   8u
+#define WRITING_MAX    256u /* pieces of clients with a backing write under way */
+#define DESTAGE_WINDOW 512u
+#define WRITTEN_MAX    8192u /* blocks written to a backing store and not flushed there */
+
+/* A stretch of blocks that somebody writes to the backing store: at most one per block (I22). */
+struct run {
+    struct run *next; /* active or free */
+    uint64_t key;     /* first block */
+    uint32_t count;
+    uint32_t ios;
+    uint64_t bad_mask; /* blocks that could not be read from flash */
+    bool zero, hole;
+    int error;
+    unsigned char *buffer; /* REGION_BLOCKS blocks */
+    uint32_t slots[REGION_BLOCKS];
+};
+
+struct window_item {
+    uint64_t key;
+    uint32_t slot;
+};
+
+enum destage_state {
+    DESTAGE_IDLE,
+    DESTAGE_FLUSHING,
+    DESTAGE_ISSUING
+};
+
+struct destage {
+    uint8_t state;
+    bool flush_backing_busy;
+    uint32_t window_count, window_next;
+    struct window_item *window;
+    struct run *runs; /* all of them */
+    struct run *free, *active;
+    uint32_t active_count;
+    uint32_t *written; /* ring of slots, WRITTEN_MAX */
+    uint32_t written_head, written_count;
+    uint32_t flush_count; /* the flush under way covers these many from the head */
+    uint16_t flush_volume;
+    uint64_t candidate; /* watermark once the flash flush under way is done */
+    uint64_t block_ns;  /* smoothed cost of one destaged block, for pacing */
+    uint64_t last_done_ns;
+    uint64_t retry_ns;
+    uint64_t flush_due_ns, around_due_ns;
+    uint64_t flush_around; /* the volume's around_writes when the flush under way was asked for */
+    bool watermark_flushing;
+};
+
+/* ---- reclaim ---------------------------------------------------------------------------- */
+
+enum reclaim_state {
+    RECLAIM_IDLE,
+    RECLAIM_FOOTER, /* reading the victim's footer for LSNs */
+    RECLAIM_READ,   /* reading hot blocks */
+    RECLAIM_APPEND, /* waiting for log room, or for the batches with reinserted blocks */
+    RECLAIM_FLUSH,  /* flash flush before anything is given up (hazard 3) */
+    RECLAIM_HEADER_A,
+    RECLAIM_HEADER_A_FLUSH,
+    RECLAIM_HEADER_B,
+    RECLAIM_HEADER_B_FLUSH,
+    RECLAIM_RETIRE,
+    RECLAIM_DRAIN, /* dropping what is left in the victim, then waiting for its readers */
+};
+
+struct reclaim {
+    uint8_t state;
+    bool keep;       /* kept in place instead of reclaimed */
+    bool never_used; /* the victim was free: only its generation is bumped */
+    bool hot;        /* the victim has blocks to be reinserted */
+    uint32_t victim;
+    uint32_t cursor;        /* next slot of the victim to look at */
+    uint32_t footer_cursor; /* next entry of its footer to look at */
+    uint32_t read_slot, read_count;
+    uint64_t bad_mask;
+    uint64_t generation, ring_sequence; /* the victim's afterwards */
+    uint32_t outstanding;               /* reinserted entries in batches */
+    uint32_t kept_since_open;
+    uint32_t passed; /* segments kept since the last reclaimed one */
+    uint64_t retry_ns;
+    struct segment_footer *footer; /* footer_slots blocks */
+    unsigned char *buffer;         /* BATCH_ENTRIES_MAX blocks */
+    struct header_buffer header;
+};
+
+/* ---- recovery: see recover.c ------------------------------------------------------------ */
+
+enum found_bits {
+    FOUND_FOOTER = 1, /* its entries are in slots[], not linked yet */
+    FOUND_SCAN = 2,   /* no footer: batches are looked for */
+    FOUND_REPLAY = 4, /* entries must be replayed one by one from the footer */
+    FOUND_REPAIR = 8, /* a header copy is missing or old */
+    FOUND_MAP = 16,   /* the live map limits it */
+};
+
+#define RECOVERY_DEPTH 16u
+#define SCRATCH_BYTES  (DESTAGE_RUNS * REGION_BLOCKS * BLOCK_BYTES)
+
+struct recovery_area { /* one segment's metadata being read */
+    uint32_t segment;  /* NONE: unused */
+    uint32_t pending;
+    bool failed;
+    unsigned attempts;
+    unsigned char *headers, *footer;
+};
+
+enum recovery_state {
+    RECOVERY_METADATA, /* headers and footers of all segments */
+    RECOVERY_SURVEY,   /* batch headers of segments without a footer */
+    RECOVERY_REPLAY,   /* all segments in ring order */
+    RECOVERY_REPLAY_IO,
+    RECOVERY_REPAIR,
+    RECOVERY_REPAIR_IO,
+    RECOVERY_FLUSH,
+    RECOVERY_DONE,
+};
+
+struct recovery {
+    uint8_t state;
+    bool replaying; /* a scan applies what it finds; else it only surveys */
+    uint32_t next;  /* segment (METADATA, SURVEY, REPAIR) or place in `order` (REPLAY) */
+    uint32_t area_count, areas_busy;
+    struct recovery_area areas[RECOVERY_DEPTH];
+    uint32_t order_count;
+    /* scan of one segment, chunk by chunk */
+    uint32_t scan_segment, scan_slot, chunk_slot, chunk_slots, previous_slot;
+    bool in_gap, scan_any;
+    unsigned attempts;
+    unsigned repair_step;
+    uint64_t watermark, durable_lsn, ring_max;
+    const struct segment_header *map; /* limits the segment being scanned; NULL: nothing does */
+};
+
+/* ---- volumes ---------------------------------------------------------------------------- */
+
+struct shard_volume {
+    struct volume_policy policy;
+    struct counters counters;
+    uint64_t dirty;
+    uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
+    uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
+    bool failing;
+    bool destage_all;
+    uint16_t id;
+};
+
+/* ---- the shard -------------------------------------------------------------------------- */
+
+struct piece_list {
+    struct piece *first, **last;
+    uint32_t count;
+};
+
+struct shard {
+    struct shard_config config;
+    uint64_t now_ns;
+    uint32_t segment_slots, segment_shift, footer_slots, usable_end;
+    uint32_t slot_count; /* flash slots; frames follow */
+    uint32_t frame_count;
+
+    struct slot *slots;
+    uint32_t *buckets;
+    uint32_t bucket_count;
+
+    struct frame *frames;
+    uint32_t frame_free_first, frame_free_last, frames_free, frame_hand;
+    uint16_t *ghosts;
+    uint32_t ghost_sets;
+    uint32_t accesses;
+
+    struct segment *segments;
+    uint32_t ring_oldest, ring_newest;
+    uint32_t ready_count, free_count, retired_count;
+    uint32_t closing_count;
+    uint32_t dirty_segments;
+    uint32_t open_segment; /* NONE */
+    uint64_t ring_next;
+    uint64_t generation_next;
+    struct footer_buffer footers[FOOTER_BUFFERS];
+
+    uint64_t next_lsn, durable_lsn, watermark;
+    uint64_t marked_durable, marked_watermark; /* in the last batch header written */
+    uint64_t last_append_ns;
+    struct batch *batches;
+    uint32_t batch_count, batches_free;
+    struct batch *batch_free;
+    struct batch *batch_open;
+    struct batch *batch_failed; /* to be appended again elsewhere, in order */
+    uint32_t *writing_by_core;
+    struct entry echo[BATCH_ENTRIES_MAX];
+    uint32_t echo_count, echo_slot, echo_slot_count;
+    uint32_t write_failures; /* in a row */
+    bool flash_failed;
+
+    struct piece_list stalled; /* writes waiting for log room, first come first served */
+    struct piece_list blocked; /* waiting for a pending write, merge or backing write of a block */
+    struct piece_list paced;   /* finished writes whose reply is delayed */
+    struct piece *merging;     /* active pieces, see write.c; by active_next */
+    struct piece *writing[WRITING_MAX]; /* pieces with a backing write under way */
+    uint32_t writing_count;
+    bool unblock; /* something that `blocked` waits for has happened */
+
+    uint64_t live_blocks, dirty_blocks;
+    struct destage destage;
+    struct reclaim reclaim;
+    struct recovery recovery;
+    struct window_item *order; /* recovery: segments by ring sequence */
+    unsigned char *scratch;    /* SCRATCH_BYTES: the runs' buffers */
+    bool recovering, failed, stopping, stop_footer;
+    uint64_t recovery_entries;
+    int error;
+
+    uint64_t tick_ns;
+    size_t memory_bytes;
+
+    uint16_t volume_count;
+    uint8_t volume_index[VOLUME_ID_MAX + 1]; /* 255: none */
+    struct shard_volume *volumes;
+};
+static_assert(VOLUMES_MAX < 255, "a volume's index fits a byte");
+
+/* ---- shard.c ---------------------------------------------------------------------------- */
+
+struct action *action_add(struct actions *out, enum action_kind kind);
+void action_reply(struct actions *out, struct piece *piece, int error);
+void action_notice(struct actions *out, enum notice notice, uint16_t volume, uint64_t offset);
+struct shard_volume *shard_volume(struct shard *shard, uint16_t id); /* NULL: none */
+void tick_want(struct shard *shard, uint64_t at_ns);
+void piece_list_init(struct piece_list *list);
+void piece_list_push(struct piece_list *list, struct piece *piece);
+struct piece *piece_list_pop(struct piece_list *list);
+static inline bool actions_full(const struct actions *out)
+{
+    return out->count > ACTIONS_MAX - 160;
+}
+
+/* ---- index.c ---------------------------------------------------------------------------- */
+
+void index_insert(struct shard *shard, uint32_t id, uint64_t key);
+void index_remove(struct shard *shard, uint32_t id);
+/* What a reader gets: the RAM frame of the block, else its newest published flash slot, else NONE.
+ * A frame still filling is not returned. */
+uint32_t index_lookup(const struct shard *shard, uint64_t key);
+uint32_t index_flash(const struct shard *shard, uint64_t key); /* flash slot only */
+bool index_pending(const struct shard *shard, uint64_t key);   /* a write is under way */
+uint32_t index_frame(const struct shard *shard, uint64_t key); /* any linked frame, filling too */
+/* Whether a record of the same block was appended after this flash slot. */
+bool index_newer(const struct shard *shard, uint32_t slot);
+void index_publish(struct shard *shard, uint32_t slot);
+/* Takes a published flash slot out of the index, with all its accounting. */
+void index_drop(struct shard *shard, uint32_t slot);
+/* Drops published slots of the block that were appended before position (ring, slot). */
+void index_drop_before(struct shard *shard, uint64_t key, uint64_t ring, uint32_t slot_in_segment);
+void slot_clean(struct shard *shard, uint32_t slot);
+void slot_dirty(struct shard *shard, uint32_t slot);
+
+static inline bool is_frame(const struct shard *shard, uint32_t id)
+{
+    return id >= shard->slot_count;
+}
+
+static inline struct segment *slot_segment(struct shard *shard, uint32_t slot)
+{
+    return &shard->segments[slot >> shard->segment_shift];
+}
+
+static inline uint32_t slot_in_segment(const struct shard *shard, uint32_t slot)
+{
+    return slot & (shard->segment_slots - 1);
+}
+
+static inline uint64_t segment_offset(const struct shard *shard, uint32_t segment)
+{
+    return DATA_OFFSET +
+           (uint64_t)(shard->config.segment_first + segment) * shard->config.segment_bytes;
+}
+
+static inline uint64_t slot_offset(const struct shard *shard, uint32_t slot)
+{
+    return segment_offset(shard, 0) + (uint64_t)slot * BLOCK_BYTES;
+}
+
+/* ---- ram.c ------------------------------------------------------------------------------ */
+
+void ram_init(struct shard *shard);
+uint32_t ram_take(struct shard *shard, uint64_t key); /* a filling frame, or NONE */
+void ram_filled(struct shard *shard, uint32_t id, uint32_t crc, bool ok);
+void ram_hit(struct shard *shard, uint32_t id);
+void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of date */
+void ram_promoted(struct shard *shard, uint32_t id);
+void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out);
+void ram_release(struct shard *shard, uint32_t id);
+void ghost_add(struct shard *shard, uint64_t key);
+bool ghost_take(struct shard *shard, uint64_t key);
+
+/* ---- log.c ------------------------------------------------------------------------------ */
+
+struct append {
+    uint64_t key;
+    uint64_t lsn; /* 0: a new one */
+    uint64_t epoch;
+    uint8_t kind, flags;
+    uint32_t crc;
+    uint32_t count;
+    unsigned char *data;
+    struct piece *piece;
+    uint32_t frame; /* promoted from, or NONE */
+    bool reinserted;
+    bool fua;
+};
+
+void log_init(struct shard *shard);
+bool log_room(const struct shard *shard, uint32_t entries, bool reclaim);
+uint32_t log_append(struct shard *shard, const struct append *append, struct actions *out);
+void log_seal(struct shard *shard, uint16_t core, struct actions *out);
+void log_seal_event(struct shard *shard, uint16_t core, struct actions *out);
+void log_batch_done(struct shard *shard, struct batch *batch, int result, struct actions *out);
+void log_segment_settled(struct shard *shard, uint32_t segment, struct actions *out);
+void log_footer_done(struct shard *shard, struct footer_buffer *buffer, int result,
+                     struct actions *out);
+void log_closing_flushed(struct shard *shard, uint32_t segment, int result, struct actions *out);
+void log_close_segment(struct shard *shard, struct actions *out);
+void log_tick(struct shard *shard, struct actions *out);
+uint64_t log_completed_lsn(const struct shard *shard);
+void log_footer_write(struct shard *shard, struct footer_buffer *buffer, struct actions *out);
+void ring_append(struct shard *shard, uint32_t segment);
+void ring_insert_before(struct shard *shard, uint32_t segment, uint32_t before);
+void ring_remove(struct shard *shard, uint32_t segment);
+
+/* ---- read.c ----------------------------------------------------------------------------- */
+
+void read_request(struct shard *shard, struct piece *piece, struct actions *out);
+void read_flash_done(struct shard *shard, const struct event *event, struct actions *out);
+void read_backing_done(struct shard *shard, const struct event *event, struct actions *out);
+
+bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch,
+                   struct actions *out);
+
+/* ---- write.c ---------------------------------------------------------------------------- */
+
+void write_request(struct shard *shard, struct piece *piece, struct actions *out);
+void write_logged(struct shard *shard, struct piece *piece, struct actions *out);
+void write_merge_done(struct shard *shard, const struct event *event, struct actions *out);
+void write_backing_done(struct shard *shard, const struct event *event, struct actions *out);
+void write_progress(struct shard *shard, struct actions *out); /* stalled, blocked */
+bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count);
+bool writers_overlap(const struct shard *shard, uint64_t key, uint32_t count);
+uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume);
+void write_tick(struct shard *shard, struct actions *out); /* paced replies, time-outs */
+
+/* ---- destage.c -------------------------------------------------------------------------- */
+
+void destage_init(struct shard *shard);
+void destage_tick(struct shard *shard, struct actions *out);
+void destage_read_done(struct shard *shard, const struct event *event, struct actions *out);
+void destage_write_done(struct shard *shard, const struct event *event, struct actions *out);
+void destage_flash_flushed(struct shard *shard, const struct event *event, struct actions *out);
+void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out);
+bool destage_written(struct shard *shard, uint32_t slot); /* I4: queue for the next flush */
+void window_sort(struct window_item *items, uint32_t count);
+bool destage_idle(const struct shard *shard);
+
+/* ---- reclaim.c -------------------------------------------------------------------------- */
+
+void reclaim_tick(struct shard *shard, struct actions *out);
+void reclaim_io_done(struct shard *shard, const struct event *event, struct actions *out);
+void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
+bool reclaim_idle(const struct shard *shard);
+uint32_t ready_target(const struct shard *shard);
+void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
+                 uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);
+/* Emits the write of a filled segment header, tagged TAG_RECLAIM. */
+void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t segment,
+                  unsigned copy, struct actions *out);
+
+/* ---- recover.c -------------------------------------------------------------------------- */
+
+void recovery_init(struct shard *shard);
+void recovery_tick(struct shard *shard, struct actions *out);
+void recovery_io_done(struct shard *shard, const struct event *event, struct actions *out);
+
+#endif

@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes, zeros and invalidations.
+ *
+ *   through the log:    [merge] -> append -> batch on flash -> reply
+ *                                                  (write-through) -> backing write -> reply
+ *   around the cache:   [merge] -> record "absent" on flash, if cached -> backing write -> reply
+ *   invalidate:         record "absent" -> reply
+ *
+ * A piece that merges or goes around is *active*: later writes of its blocks wait in `blocked`.
+ */
+#include "engine/shard-private.h"
+
+enum write_state {
+    WRITE_NEW,          /* may wait in `blocked`; nothing is held */
+    WRITE_MERGING,      /* reads old content of its edge blocks */
+    WRITE_APPEND,       /* wants log room; may wait in `stalled` */
+    WRITE_LOGGED,       /* in batches */
+    WRITE_THROUGH_WAIT, /* another backing write of its blocks is under way: in `blocked` */
+    WRITE_THROUGH,
+    WRITE_ABSENT_APPEND, /* wants log room for its absent record; may wait in `stalled` */
+    WRITE_ABSENT,
+    WRITE_AROUND_WAIT,
+    WRITE_AROUND,
+};
+
+#define STALL_TIMEOUT_NS  UINT64_C(30000000000)
+#define PACE_LOW_PERMILLE 500u /* of the high watermark: writers are slowed from here on */
+#define PACE_MAX_NS       UINT64_C(1000000000)
+
+static const unsigned char zero_block[BLOCK_BYTES];
+
+static uint64_t piece_key(const struct piece *piece)
+{
+    return key_of(piece->volume, piece->block);
+}
+
+/* ---- active pieces ---------------------------------------------------------------------- */
+
+static bool list_overlap(const struct piece *list, uint64_t key, uint32_t count)
+{
+    for (const struct piece *piece = list; piece; piece = piece->active_next)
+        if (piece_key(piece) < key + count && key < piece_key(piece) + piece->count)
+            return true;
+    return false;
+}
+
+bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
+{
+    return list_overlap(shard->merging, key, count);
+}
+
+/* Backing writes under way of any of these blocks (I22). */
+bool writers_overlap(const struct shard *shard, uint64_t key, uint32_t count)
+{
+    for (const struct run *run = shard->destage.active; run; run = run->next)
+        if (run->key < key + count && key < run->key + run->count)
+            return true;
+    for (uint32_t i = 0; i < shard->writing_count; i++) {
+        const struct piece *piece = shard->writing[i];
+
+        if (piece_key(piece) < key + count && key < piece_key(piece) + piece->count)
+            return true;
+    }
+    return false;
+}
+
+static void active_add(struct shard *shard, struct piece *piece)
+{
+    piece->active = 1;
+    piece->active_next = shard->merging;
+    shard->merging = piece;
+}
+
+static void active_remove(struct shard *shard, struct piece *piece)
+{
+    struct piece **link = &shard->merging;
+
+    if (!piece->active)
+        return;
+    while (*link != piece)
+        link = &(*link)->active_next;
+    *link = piece->active_next;
+    piece->active = 0;
+    shard->unblock = true;
+}
+
+static bool writing_add(struct shard *shard, struct piece *piece)
+{
+    if (shard->writing_count == WRITING_MAX ||
+        writers_overlap(shard, piece_key(piece), piece->count))
+        return false;
+    shard->writing[shard->writing_count++] = piece;
+    return true;
+}
+
+static void writing_remove(struct shard *shard, struct piece *piece)
+{
+    uint32_t i = 0;
+
+    while (shard->writing[i] != piece)
+        i++;
+    shard->writing[i] = shard->writing[--shard->writing_count];
+    shard->unblock = true;
+}
+
+/* ---- the end of a piece ----------------------------------------------------------------- */
+
+/* How long to hold back a reply: rises smoothly from nothing at the low watermark to twice what
+ * destaging these blocks costs at the high one. */
+static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *volume,
+                        const struct piece *piece)
+{
+    uint64_t high = dirty_high(shard, volume);
+    uint64_t used = volume->dirty * 1000 / (high ? high : 1);
+    uint64_t segments = (uint64_t)shard->dirty_segments * 1000 / shard->config.segments;
+    uint64_t delay;
+
+    if (segments > used)
+        used = segments;
+    if (used <= PACE_LOW_PERMILLE || volume->failing)
+        return 0;
+    used = used > 1000 ? 1000 : used;
+    delay = 2 * shard->destage.block_ns * piece->count * (used - PACE_LOW_PERMILLE) /
+            (1000 - PACE_LOW_PERMILLE);
+    return delay < PACE_MAX_NS ? delay : PACE_MAX_NS;
+}
+
+/* Write-through looks at piece->slots[] until its end: their segments must not be reused. */
+static void through_hold(struct shard *shard, struct piece *piece)
+{
+    piece->held = 1;
+    for (uint32_t i = 0; i < piece->count; i++)
+        atomic_fetch_add_explicit(&slot_segment(shard, piece->slots[i])->users, 1,
+                                  memory_order_relaxed);
+}
+
+static void through_release(struct shard *shard, struct piece *piece)
+{
+    if (!piece->held)
+        return;
+    piece->held = 0;
+    for (uint32_t i = 0; i < piece->count; i++)
+        shard_flash_read_end(shard, piece->slots[i]);
+}
+
+static void piece_finish(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    uint64_t delay = 0;
+
+    active_remove(shard, piece);
+    through_release(shard, piece);
+    if (!piece->error && volume && volume->policy.mode == MODE_WRITE_BACK && !shard->stopping)
+        delay = pace_ns(shard, volume, piece);
+    if (delay == 0) {
+        action_reply(out, piece, piece->error);
+        return;
+    }
+    piece->since_ns = shard->now_ns + delay;
+    piece_list_push(&shard->paced, piece);
+    tick_want(shard, piece->since_ns);
+}
+
+static void piece_fail(struct shard *shard, struct piece *piece, int error, struct actions *out)
+{
+    active_remove(shard, piece);
+    action_reply(out, piece, error);
+}
+
+/* ---- write-through: the backing write after the log ----------------------------------------- */
+
+static bool through_current(const struct shard *shard, const struct piece *piece, uint32_t i)
+{
+    const struct slot *slot = &shard->slots[piece->slots[i]];
+
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY) &&
+           slot_key(slot) == piece_key(piece) + i;
+}
+
+static void backing_write(struct piece *piece, uint32_t first, uint32_t count, struct actions *out)
+{
+    bool zero = piece->op == PIECE_ZERO;
+    struct action *action = action_add(out, zero ? ACTION_ZERO_BACKING : ACTION_WRITE_BACKING);
+
+    action->flags = ACTION_REPORT | ACTION_PIECE | (piece->flags & PIECE_FUA ? ACTION_FUA : 0) |
+                    (zero && piece->flags & PIECE_HOLE ? ACTION_MAY_UNMAP : 0);
+    action->volume = piece->volume;
+    action->first = (uint16_t)first;
+    action->count = (uint16_t)count;
+    action->length = count * BLOCK_BYTES;
+    action->offset = (piece->block + first) * BLOCK_BYTES;
+    action->data = zero ? NULL : piece->data + (size_t)first * BLOCK_BYTES;
+    action->owner = piece;
+    piece->ios++;
+}
+
+static void through_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    uint32_t first = 0;
+
+    if (!writing_add(shard, piece)) {
+        piece->state = WRITE_THROUGH_WAIT;
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    piece->state = WRITE_THROUGH;
+    for (uint32_t i = 0; i <= piece->count; i++) {
+        /* A block that was written again meanwhile is the newer write's to bring to the store. */
+        if (i < piece->count && through_current(shard, piece, i))
+            continue;
+        if (i > first)
+            backing_write(piece, first, i - first, out);
+        first = i + 1;
+    }
+    if (piece->ios > 0)
+        return;
+    writing_remove(shard, piece);
+    piece_finish(shard, piece, out);
+}
+
+static void through_done(struct shard *shard, struct piece *piece, const struct event *event,
+                         struct actions *out)
+{
+    const struct action *action = event->action;
+
+    for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++)
+        if (event->result >= 0 && through_current(shard, piece, i))
+            destage_written(shard, piece->slots[i]);
+    if (piece->ios > 0)
+        return;
+    writing_remove(shard, piece);
+    piece_finish(shard, piece, out);
+}
+
+/* ---- around the cache ------------------------------------------------------------------- */
+
+static void around_write(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    if (!writing_add(shard, piece)) {
+        piece->state = WRITE_AROUND_WAIT;
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    piece->state = WRITE_AROUND;
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    backing_write(piece, 0, piece->count, out);
+}
+
+static void around_done(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (volume && !(piece->flags & PIECE_FUA))
+        volume->around_writes++;
+    if (volume)
+        volume->counters.around_blocks += piece->count;
+    writing_remove(shard, piece);
+    piece_finish(shard, piece, out);
+}
+
+static bool piece_cached(const struct shard *shard, const struct piece *piece)
+{
+    for (uint32_t i = 0; i < piece->count; i++)
+        if (index_flash(shard, piece_key(piece) + i) != NONE)
+            return true;
+    return false;
+}
+
+static void absent_append(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    piece->state = WRITE_ABSENT;
+    log_append(shard,
+               &(struct append){.key = piece_key(piece),
+                                .epoch = piece->epoch,
+                                .kind = ENTRY_ABSENT,
+                                .count = piece->count,
+                                .piece = piece,
+                                .frame = NONE,
+                                .fua = true},
+               out);
+}
+
+/* Hazard 7: the fact that the cached copies are dead is durable before the store changes. */
+static void around_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    if (!piece_cached(shard, piece) || MUTANT(7)) {
+        if (piece->op == PIECE_INVALIDATE)
+            piece_finish(shard, piece, out);
+        else
+            around_write(shard, piece, out);
+        return;
+    }
+    piece->state = WRITE_ABSENT_APPEND;
+    if (shard->flash_failed) {
+        piece_fail(shard, piece, -EIO, out);
+    } else if (log_room(shard, 1, false)) {
+        absent_append(shard, piece, out);
+    } else {
+        piece->since_ns = shard->now_ns;
+        piece_list_push(&shard->stalled, piece);
+        tick_want(shard, shard->now_ns);
+    }
+}
+
+/* ---- through the log -------------------------------------------------------------------- */
+
+uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume)
+{
+    uint64_t capacity =
+        (uint64_t)shard->config.segments * (shard->usable_end - SEGMENT_HEADER_SLOTS);
+    uint32_t percent = volume->policy.dirty_max_percent ? volume->policy.dirty_max_percent : 70;
+
+    return capacity * percent / 100;
+}
+
+static bool append_admitted(const struct shard *shard, const struct piece *piece)
+{
+    const struct shard_volume *volume = shard_volume((struct shard *)shard, piece->volume);
+
+    if (piece->state == WRITE_ABSENT_APPEND)
+        return log_room(shard, 1, false);
+    return volume && volume->dirty < dirty_high(shard, volume) &&
+           log_room(shard, piece->count, false);
+}
+
+static void append_now(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    bool zero = piece->op == PIECE_ZERO, through = volume->policy.mode == MODE_WRITE_THROUGH;
+
+    piece->state = WRITE_LOGGED;
+    for (uint32_t i = 0; i < piece->count; i++)
+        piece->slots[i] =
+            log_append(shard,
+                       &(struct append){.key = piece_key(piece) + i,
+                                        .epoch = piece->epoch,
+                                        .kind = zero ? ENTRY_ZERO : ENTRY_DIRTY,
+                                        .flags = zero && piece->flags & PIECE_HOLE ? ENTRY_HOLE : 0,
+                                        .crc = zero ? 0 : piece->crc[i],
+                                        .count = 1,
+                                        .data = zero ? NULL : piece->data + (size_t)i * BLOCK_BYTES,
+                                        .piece = piece,
+                                        .frame = NONE,
+                                        .fua = through || piece->flags & PIECE_FUA},
+                       out);
+    volume->counters.flash_write_blocks += piece->count;
+    if (through)
+        through_hold(shard, piece);
+    active_remove(shard, piece);
+}
+
+static void append(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    piece->state = WRITE_APPEND;
+    if (shard->flash_failed) {
+        piece_fail(shard, piece, -EIO, out);
+        return;
+    }
+    if (shard->stalled.count == 0 && append_admitted(shard, piece)) {
+        append_now(shard, piece, out);
+        return;
+    }
+    if (volume)
+        volume->counters.stalled_pieces++;
+    piece->since_ns = shard->now_ns;
+    piece_list_push(&shard->stalled, piece);
+    tick_want(shard, shard->now_ns);
+}
+
+/* Every block of the piece is in the log. */
+void write_logged(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    const struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (piece->error || !volume) {
+        piece_finish(shard, piece, out);
+    } else if (piece->state == WRITE_ABSENT) {
+        if (piece->op == PIECE_INVALIDATE)
+            piece_finish(shard, piece, out);
+        else
+            around_write(shard, piece, out);
+    } else if (piece->held) {
+        through_start(shard, piece, out);
+    } else {
+        piece_finish(shard, piece, out);
+    }
+}
+
+/* ---- merging ---------------------------------------------------------------------------- */
+
+static void merge_from_memory(struct piece *piece, bool head, const unsigned char *old,
+                              uint32_t frame, struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_MERGE);
+
+    action->flags = ACTION_REPORT | ACTION_PIECE | (head ? ACTION_HEAD : ACTION_TAIL);
+    action->slot = frame;
+    action->data = (unsigned char *)old;
+    action->owner = piece;
+    piece->ios++;
+}
+
+static void merge_read(struct shard *shard, struct piece *piece, bool head, uint32_t slot,
+                       struct actions *out)
+{
+    uint32_t index = head ? 0 : piece->count - 1u;
+    struct action *action = action_add(out, slot == NONE ? ACTION_READ_BACKING : ACTION_READ_FLASH);
+
+    action->flags = ACTION_REPORT | ACTION_PIECE | (head ? ACTION_HEAD : ACTION_TAIL);
+    action->volume = piece->volume;
+    action->first = (uint16_t)index;
+    action->count = 1;
+    action->slot = slot;
+    action->length = BLOCK_BYTES;
+    action->data = piece->merge + (head ? 0 : BLOCK_BYTES);
+    action->owner = piece;
+    piece->ios++;
+    if (slot == NONE) {
+        action->offset = (piece->block + index) * BLOCK_BYTES;
+        return;
+    }
+    action->flags |= ACTION_VERIFY;
+    action->offset = slot_offset(shard, slot);
+    atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
+}
+
+static void merge_edge(struct shard *shard, struct piece *piece, bool head, struct actions *out)
+{
+    uint64_t key = piece_key(piece) + (head ? 0 : piece->count - 1u);
+    uint32_t id = index_lookup(shard, key);
+    const struct slot *slot = id == NONE ? NULL : &shard->slots[id];
+
+    if (slot && is_frame(shard, id)) {
+        atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
+                                  memory_order_relaxed);
+        merge_from_memory(piece, head, shard_frame(shard, id), id, out);
+    } else if (slot && slot->bits & SLOT_BAD && slot->bits & SLOT_DIRTY) {
+        piece->error = -EIO;
+    } else if (slot && slot->bits & SLOT_ZERO) {
+        merge_from_memory(piece, head, zero_block, NONE, out);
+    } else {
+        merge_read(shard, piece, head, slot && !(slot->bits & SLOT_BAD) ? id : NONE, out);
+    }
+}
+
+static void merged(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    if (piece->error)
+        piece_fail(shard, piece, piece->error, out);
+    else if (piece->around)
+        around_start(shard, piece, out);
+    else
+        append(shard, piece, out);
+}
+
+static void merge_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    bool one = piece->count == 1;
+
+    piece->state = WRITE_MERGING;
+    if (piece->head_bytes || (one && piece->tail_bytes)) {
+        merge_edge(shard, piece, true, out);
+        volume->counters.merge_blocks++;
+    }
+    if (piece->tail_bytes && !one) {
+        merge_edge(shard, piece, false, out);
+        volume->counters.merge_blocks++;
+    }
+    if (piece->ios == 0)
+        merged(shard, piece, out);
+}
+
+void write_merge_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct piece *piece = action->owner;
+    bool head = action->flags & ACTION_HEAD;
+
+    if (action->kind == ACTION_MERGE && action->slot != NONE)
+        shard_frame_unpin(shard, action->slot);
+    if (action->kind == ACTION_READ_FLASH) {
+        if (event->result < 0 || event->bad_mask) {
+            uint64_t key = piece_key(piece) + action->first;
+
+            if (read_slot_bad(shard, action->slot, key, event->result >= 0, out))
+                merge_edge(shard, piece, head, out);
+            else
+                piece->error = -EIO;
+        }
+        shard_flash_read_end(shard, action->slot);
+        shard->unblock = true;
+    } else if (event->result < 0) {
+        piece->error = event->result;
+    }
+    if (--piece->ios == 0)
+        merged(shard, piece, out);
+}
+
+/* ---- arrival ---------------------------------------------------------------------------- */
+
+enum {
+    RANGE_PENDING = 1,
+    RANGE_DIRTY = 2
+};
+
+static unsigned range_state(const struct shard *shard, const struct piece *piece)
+{
+    unsigned state = 0;
+
+    for (uint32_t i = 0; i < piece->count; i++) {
+        uint32_t id = index_flash(shard, piece_key(piece) + i);
+
+        if (id != NONE && shard->slots[id].bits & SLOT_DIRTY)
+            state |= RANGE_DIRTY;
+        if (index_pending(shard, piece_key(piece) + i))
+            state |= RANGE_PENDING;
+    }
+    return state;
+}
+
+static bool edge_pending(const struct shard *shard, const struct piece *piece)
+{
+    return (piece->head_bytes && index_pending(shard, piece_key(piece))) ||
+           (piece->tail_bytes && index_pending(shard, piece_key(piece) + piece->count - 1));
+}
+
+static void invalidate_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    unsigned state = range_state(shard, piece);
+
+    if (state & RANGE_PENDING || writers_overlap(shard, piece_key(piece), piece->count)) {
+        piece_list_push(&shard->blocked, piece);
+    } else if (state & RANGE_DIRTY && !(piece->flags & PIECE_DISCARD)) {
+        action_reply(out, piece, -EBUSY);
+    } else {
+        active_add(shard, piece);
+        around_start(shard, piece, out);
+    }
+}
+
+static bool goes_around(const struct shard *shard, const struct shard_volume *volume,
+                        const struct piece *piece)
+{
+    if (volume->policy.mode != MODE_WRITE_AROUND && volume->policy.mode != MODE_PASS_THROUGH &&
+        !(piece->flags & PIECE_AROUND))
+        return false;
+    return range_state(shard, piece) == 0; /* I23: a dirty block stays in the log */
+}
+
+static void write_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    bool edges = piece->op == PIECE_WRITE && (piece->head_bytes || piece->tail_bytes);
+
+    if (active_overlap(shard, piece_key(piece), piece->count)) {
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    if (piece->op == PIECE_INVALIDATE) {
+        invalidate_start(shard, piece, out);
+        return;
+    }
+    piece->around = goes_around(shard, volume, piece);
+    if (edges && edge_pending(shard, piece) && !MUTANT(6)) {
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    if (edges || piece->around)
+        active_add(shard, piece);
+    if (edges)
+        merge_start(shard, piece, out);
+    else if (piece->around)
+        around_start(shard, piece, out);
+    else
+        append(shard, piece, out);
+}
+
+/* A new piece, or one resumed from `blocked`: it holds nothing then and starts afresh. */
+void write_request(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    bool resumed = piece->state == WRITE_NEW && piece->resumed;
+
+    piece->state = WRITE_NEW;
+    piece->resumed = 0;
+    piece->active = piece->held = 0;
+    piece->ios = 0;
+    piece->batches = 0;
+    piece->error = 0;
+    if (!volume || shard->stopping) {
+        action_reply(out, piece, volume ? -ESHUTDOWN : -ENXIO);
+        return;
+    }
+    if (!resumed && piece->op == PIECE_WRITE) {
+        volume->counters.write_pieces++;
+        volume->counters.write_blocks += piece->count;
+    } else if (!resumed && piece->op == PIECE_ZERO) {
+        volume->counters.zero_blocks += piece->count;
+    }
+    write_start(shard, piece, out);
+}
+
+void write_backing_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct piece *piece = event->action->owner;
+
+    piece->ios--;
+    if (event->result < 0)
+        piece->error = event->result; /* hazard 17: the record, if there is one, stays dirty */
+    if (piece->state == WRITE_THROUGH)
+        through_done(shard, piece, event, out);
+    else if (piece->ios == 0)
+        around_done(shard, piece, out);
+}
+
+/* ---- waiting ---------------------------------------------------------------------------- */
+
+static void stalled_retry(struct shard *shard, struct actions *out)
+{
+    while (shard->stalled.first && !actions_full(out)) {
+        struct piece *piece = shard->stalled.first;
+
+        if (shard->flash_failed) {
+            piece_list_pop(&shard->stalled);
+            piece_fail(shard, piece, -EIO, out);
+            continue;
+        }
+        if (!append_admitted(shard, piece))
+            return;
+        piece_list_pop(&shard->stalled);
+        if (piece->state == WRITE_ABSENT_APPEND)
+            absent_append(shard, piece, out);
+        else
+            append_now(shard, piece, out);
+    }
+}
+
+void write_progress(struct shard *shard, struct actions *out)
+{
+    uint32_t count = shard->blocked.count;
+
+    stalled_retry(shard, out);
+    if (!shard->unblock)
+        return;
+    shard->unblock = false;
+    while (count-- > 0) {
+        struct piece *piece;
+
+        if (actions_full(out)) {
+            shard->unblock = true;
+            out->again = true;
+            return;
+        }
+        piece = piece_list_pop(&shard->blocked);
+        if (piece->state == WRITE_THROUGH_WAIT) {
+            through_start(shard, piece, out);
+        } else if (piece->state == WRITE_AROUND_WAIT) {
+            around_write(shard, piece, out);
+        } else {
+            piece->resumed = 1;
+            action_add(out, ACTION_RESUME)->owner = piece;
+        }
+    }
+}
+
+void write_tick(struct shard *shard, struct actions *out)
+{
+    struct piece *piece;
+
+    while ((piece = shard->paced.first) && !actions_full(out)) {
+        if (piece->since_ns > shard->now_ns && !shard->stopping) {
+            tick_want(shard, piece->since_ns);
+            break;
+        }
+        piece_list_pop(&shard->paced);
+        action_reply(out, piece, piece->error);
+    }
+    stalled_retry(shard, out);
+    while ((piece = shard->stalled.first) && !actions_full(out)) {
+        const struct shard_volume *volume = shard_volume(shard, piece->volume);
+        uint64_t timeout = volume && volume->policy.stall_timeout_ns
+                               ? volume->policy.stall_timeout_ns
+                               : STALL_TIMEOUT_NS;
+
+        if (volume && shard->now_ns < piece->since_ns + timeout && !shard->stopping) {
+            tick_want(shard, piece->since_ns + timeout);
+            break;
+        }
+        if (volume && !volume->failing && !shard->stopping) {
+            piece->since_ns = shard->now_ns; /* slow, but it moves */
+            continue;
+        }
+        piece_list_pop(&shard->stalled);
+        piece_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
+    }
+}
