@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a connection: its states, from accept to close. */
+#include "frontends/nbd/nbd-client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "frontends/nbd/nbd-greeter.h"
+#include "frontends/nbd/nbd-receive.h"
+#include "frontends/nbd/nbd-send.h"
+#include "frontends/nbd/nbd-server-private.h"
+#include "io/volume.h"
+
+/* ---- the end ---------------------------------------------------------------------------- */
+
+static void close_client(struct nbd_client *client)
+{
+    struct nbd_server *server = client->own->server;
+
+    nbd_greeter_end(client);
+    list_remove(&client->link);
+    core_file_give(client->core, client->file);
+    close(client->fd);
+    free(client->slots);
+    free(client->input);
+    free(client->vectors);
+    free(client);
+    atomic_fetch_sub(&server->connections, 1);
+    nbd_server_drop(server);
+}
+
+/* Runs at the end of a turn in which something happened to the connection. */
+static void settle(struct core *core, struct core_deferred *deferred)
+{
+    struct nbd_client *client = container_of(deferred, struct nbd_client, settle);
+
+    (void)core;
+    switch (client->state) {
+    case NBD_CLIENT_HANDSHAKE: return;
+    case NBD_CLIENT_TRANSMIT: nbd_send_flush(client); return;
+    case NBD_CLIENT_DRAIN:
+        nbd_receive_end(client);
+        nbd_send_flush(client);
+        break;
+    case NBD_CLIENT_BROKEN:
+        nbd_receive_end(client);
+        if (!client->sending)
+            nbd_send_drop(client);
+        break;
+    }
+    /* Of these, each that ends queues us again. */
+    if (client->receiving || client->sending || client->message_sent || client->in_flight > 0)
+        return;
+    assert(!client->waiting && client->filling == NULL && client->reply_first == NULL);
+    close_client(client);
+}
+
+void nbd_client_drain(struct nbd_client *client)
+{
+    if (client->state == NBD_CLIENT_DRAIN || client->state == NBD_CLIENT_BROKEN)
+        return;
+    client->state = NBD_CLIENT_DRAIN;
+    if (client->receiving)
+        core_cancel(client->core, &client->receive);
+    core_defer(client->core, &client->settle);
+}
+
+void nbd_client_break(struct nbd_client *client)
+{
+    if (client->state != NBD_CLIENT_BROKEN) {
+        client->state = NBD_CLIENT_BROKEN;
+        /* Ends the receive and the send that are under way. */
+        shutdown(client->fd, SHUT_RDWR);
+    }
+    core_defer(client->core, &client->settle);
+}
+
+void nbd_client_stop(struct nbd_client *client)
+{
+    if (client->state == NBD_CLIENT_TRANSMIT)
+        nbd_client_drain(client);
+    else if (client->state == NBD_CLIENT_HANDSHAKE)
+        nbd_client_break(client);
+}
+
+/* ---- the beginning ---------------------------------------------------------------------- */
+
+void nbd_client_transmit(struct nbd_client *client, struct volume *volume, bool structured,
+                         const unsigned char *input, size_t bytes)
+{
+    const struct nbd_limits *limits = &client->own->server->limits;
+
+    assert(bytes <= NBD_INPUT_BYTES);
+    client->volume = volume;
+    client->rules.bytes = volume->bytes;
+    client->rules.read_only = volume->read_only;
+    client->rules.structured = structured;
+    client->slots = calloc(limits->requests_max, sizeof(*client->slots));
+    client->input = malloc(NBD_INPUT_BYTES);
+    client->vectors = malloc(NBD_VECTORS_MAX * sizeof(*client->vectors));
+    if (client->slots == NULL || client->input == NULL || client->vectors == NULL) {
+        log_warning("no memory to serve another NBD client", LOG_STR("volume", volume->name));
+        nbd_client_break(client);
+        return;
+    }
+    memcpy(client->input, input, bytes);
+    client->input_end = (uint32_t)bytes;
+    nbd_greeter_end(client);
+    client->state = NBD_CLIENT_TRANSMIT;
+    log_debug("NBD client connected", LOG_STR("volume", volume->name),
+              LOG_UINT("core", core_index(client->core)));
+    nbd_send_start(client);
+    nbd_receive_start(client);
+}
+
+/* On the connection's own core. */
+static void begin(struct core *core, struct core_message *message)
+{
+    struct nbd_client *client = container_of(message, struct nbd_client, message);
+    int one = 1;
+
+    list_add_tail(&client->own->clients, &client->link);
+    if (client->own->stopping) {
+        nbd_client_break(client);
+        return;
+    }
+    /* Both fail on Unix sockets, which have no use for them. */
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(client->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    client->file = core_file_take(core, client->fd);
+    if (nbd_greeter_start(client) != 0) {
+        log_warning("no memory for another NBD client");
+        nbd_client_break(client);
+    }
+}
+
+int nbd_client_open(struct nbd_core *own, struct core *core, int fd)
+{
+    struct nbd_client *client = calloc(1, sizeof(*client));
+
+    if (client == NULL)
+        return -ENOMEM;
+    client->state = NBD_CLIENT_HANDSHAKE;
+    client->fd = fd;
+    client->file = -1;
+    client->core = core;
+    client->own = own;
+    client->settle.run = settle;
+    client->message.handle = begin;
+    list_init(&client->link);
+    nbd_server_hold(own->server);
+    atomic_fetch_add(&own->server->connections, 1);
+    core_message_send(core, &client->message);
+    return 0;
+}

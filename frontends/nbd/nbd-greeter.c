@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The handshake's receives and sends, one at a time, and its timeout. */
+#include "frontends/nbd/nbd-greeter.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "frontends/nbd/nbd-client.h"
+#include "frontends/nbd/nbd-handshake.h"
+#include "frontends/nbd/nbd-protocol.h"
+#include "frontends/nbd/nbd-server-private.h"
+
+#define INPUT_BYTES (NBD_OPTION_HEADER_BYTES + NBD_HANDSHAKE_DATA_BYTES_MAX)
+
+struct nbd_greeter {
+    struct nbd_handshake handshake;
+    enum nbd_handshake_result result; /* of the last step, whose output is being sent */
+    uint32_t input_start, input_end;
+    uint32_t output_start, output_end;
+    unsigned char input[INPUT_BYTES];
+    unsigned char output[NBD_HANDSHAKE_OUTPUT_BYTES];
+};
+
+static void receive(struct nbd_client *client)
+{
+    struct nbd_greeter *greeter = client->greeter;
+    uint32_t left = greeter->input_end - greeter->input_start;
+    struct io_uring_sqe *sqe = core_sqe(client->core);
+
+    memmove(greeter->input, greeter->input + greeter->input_start, left);
+    greeter->input_start = 0;
+    greeter->input_end = left;
+    /* The handshake never leaves a full buffer: it drops what is longer than an option may be. */
+    io_uring_prep_recv(sqe, client->fd, greeter->input + left, INPUT_BYTES - left, 0);
+    core_sqe_file(client->core, sqe, client->file);
+    core_sqe_to(sqe, &client->receive);
+    client->receiving = true;
+}
+
+static void send_output(struct nbd_client *client)
+{
+    struct nbd_greeter *greeter = client->greeter;
+    struct io_uring_sqe *sqe = core_sqe(client->core);
+
+    io_uring_prep_send(sqe, client->fd, greeter->output + greeter->output_start,
+                       greeter->output_end - greeter->output_start, MSG_WAITALL | MSG_NOSIGNAL);
+    core_sqe_file(client->core, sqe, client->file);
+    core_sqe_to(sqe, &client->send);
+    client->sending = true;
+}
+
+static void failed(struct nbd_client *client, const char *why)
+{
+    const struct nbd_greeter *greeter = client->greeter;
+
+    /* Many clients say goodbye without waiting for our answer to it. */
+    if (greeter->result == NBD_HANDSHAKE_CLOSE && greeter->handshake.why == NULL) {
+        nbd_client_break(client);
+        return;
+    }
+    nbd_count(client->own, handshakes_failed);
+    log_info("NBD handshake failed", LOG_STR("reason", why));
+    nbd_client_break(client);
+}
+
+/* What the last step said, now that its output has gone. */
+static void conclude(struct nbd_client *client)
+{
+    struct nbd_greeter *greeter = client->greeter;
+    struct nbd_handshake *handshake = &greeter->handshake;
+
+    core_timer_disarm(client->core, &client->timeout);
+    if (greeter->result == NBD_HANDSHAKE_TRANSMIT) {
+        nbd_client_transmit(client, handshake->volume, handshake->structured,
+                            greeter->input + greeter->input_start,
+                            greeter->input_end - greeter->input_start);
+    } else if (handshake->why != NULL) {
+        failed(client, handshake->why);
+    } else {
+        nbd_client_drain(client);
+    }
+}
+
+static void go_on(struct nbd_client *client)
+{
+    struct nbd_greeter *greeter = client->greeter;
+    size_t consumed, output_bytes;
+
+    greeter->result = nbd_handshake_step(&greeter->handshake, greeter->input + greeter->input_start,
+                                         greeter->input_end - greeter->input_start, &consumed,
+                                         greeter->output, &output_bytes);
+    greeter->input_start += (uint32_t)consumed;
+    greeter->output_start = 0;
+    greeter->output_end = (uint32_t)output_bytes;
+    if (output_bytes != 0)
+        send_output(client);
+    else if (greeter->result == NBD_HANDSHAKE_MORE)
+        receive(client);
+    else
+        conclude(client);
+}
+
+static void received(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags)
+{
+    struct nbd_client *client = container_of(op, struct nbd_client, receive);
+
+    (void)cqe_flags;
+    client->receiving = false;
+    if (client->state != NBD_CLIENT_HANDSHAKE) {
+        core_defer(core, &client->settle);
+    } else if (result > 0) {
+        client->greeter->input_end += (uint32_t)result;
+        go_on(client);
+    } else if (result == -EINTR || result == -EAGAIN) {
+        receive(client);
+    } else {
+        failed(client, result == 0 ? "the client hung up" : strerror(-result));
+    }
+}
+
+static void sent(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags)
+{
+    struct nbd_client *client = container_of(op, struct nbd_client, send);
+    struct nbd_greeter *greeter = client->greeter;
+
+    (void)cqe_flags;
+    client->sending = false;
+    if (client->state != NBD_CLIENT_HANDSHAKE) {
+        core_defer(core, &client->settle);
+        return;
+    }
+    if (result < 0 && result != -EINTR && result != -EAGAIN) {
+        failed(client, strerror(-result));
+        return;
+    }
+    greeter->output_start += result > 0 ? (uint32_t)result : 0;
+    if (greeter->output_start < greeter->output_end)
+        send_output(client);
+    else if (greeter->result == NBD_HANDSHAKE_MORE)
+        go_on(client);
+    else
+        conclude(client);
+}
+
+static void expired(struct core *core, struct core_timer *timer)
+{
+    struct nbd_client *client = container_of(timer, struct nbd_client, timeout);
+
+    (void)core;
+    failed(client, "the client took too long");
+}
+
+int nbd_greeter_start(struct nbd_client *client)
+{
+    struct nbd_server *server = client->own->server;
+
+    client->greeter = malloc(sizeof(*client->greeter));
+    if (client->greeter == NULL)
+        return -ENOMEM;
+    client->greeter->input_start = client->greeter->input_end = 0;
+    nbd_handshake_init(&client->greeter->handshake, server->cache);
+    client->receive.done = received;
+    client->send.done = sent;
+    client->timeout.expired = expired;
+    core_timer_arm(client->core, &client->timeout,
+                   core_now(client->core) + server->limits.handshake_timeout_ns);
+    go_on(client);
+    return 0;
+}
+
+void nbd_greeter_end(struct nbd_client *client)
+{
+    core_timer_disarm(client->core, &client->timeout);
+    free(client->greeter);
+    client->greeter = NULL;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A listening socket.  Its name in the configuration may stand for several of them. */
+#ifndef FRONTENDS_NBD_LISTENER_H
+#define FRONTENDS_NBD_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "io/core.h"
+
+struct nbd_server;
+
+struct nbd_listener {
+    int fd;
+    char address[160]; /* as in the configuration, with the numbers that were found */
+
+    /* Unix: to remove the file in the end if it is still ours. */
+    char path[112];
+    dev_t device;
+    ino_t inode;
+
+    /* Accepting, on core 0. */
+    struct nbd_server *server;
+    struct core_op accept;
+    struct core_timer retry;
+    bool accepting, closing;
+};
+
+/*
+ * Opens the sockets that `name` stands for, at most `max`, into `listeners`; returns how many, or a
+ * negative errno and a sentence in `why`.  The file of a Unix socket on which nobody listens any
+ * more is replaced.
+ */
+int nbd_listener_open(struct nbd_listener *listeners, unsigned max, const char *name, char *why,
+                      size_t why_bytes);
+
+/* Closes the socket and removes its file. */
+void nbd_listener_close(struct nbd_listener *listener);
+
+/* On core 0: calls nbd_server_accepted for each client from now on; holds a reference of the server
+ * until it has ended. */
+void nbd_listener_start(struct nbd_listener *listener, struct core *core,
+                        struct nbd_server *server);
+void nbd_listener_stop(struct nbd_listener *listener, struct core *core);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The NBD server: listens, and serves each connection on one core's ring.
+ *
+ *   nbd_server_create    binds the addresses; nothing is accepted yet
+ *   nbd_server_start     the cores run: accept
+ *   nbd_server_stop      accept no more, answer what is in flight, close
+ *   nbd_server_destroy
+ *
+ * All of these from one thread that is no core.
+ */
+#ifndef FRONTENDS_NBD_SERVER_H
+#define FRONTENDS_NBD_SERVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct cache;
+struct nbd_server;
+
+/* 0 means the default. */
+struct nbd_limits {
+    uint32_t connections_max;      /* at once; more are closed at once.  Default 1024 */
+    uint32_t requests_max;         /* in flight per connection.  Default 128 */
+    uint64_t bytes_max;            /* of payload in flight per connection, at least that of one
+                                      request, which may be 32 MiB.  Default 64 MiB */
+    uint64_t handshake_timeout_ns; /* Default 10 s */
+};
+
+struct nbd_server_config {
+    struct cache *cache;       /* whose volumes are exported */
+    const char *const *listen; /* "unix:/path", "tcp:host:port", "tcp:[v6]:port"; host may be empty:
+                                  all addresses; port 0: any free one */
+    unsigned listen_count;
+    struct nbd_limits limits;
+};
+
+/*
+ * X(name, text).  All count up, except connections_open.
+ */
+#define NBD_COUNTERS(X)                                                                 \
+    X(connections_accepted, "connections accepted")                                     \
+    X(connections_refused, "connections closed at once because there were too many")    \
+    X(connections_open, "connections at present")                                       \
+    X(handshakes_failed, "handshakes ended by a fault of the client or by its silence") \
+    X(protocol_errors, "connections dropped in the middle for what the client sent")    \
+    X(requests_read, "READ requests")                                                   \
+    X(requests_write, "WRITE requests")                                                 \
+    X(requests_flush, "FLUSH requests")                                                 \
+    X(requests_trim, "TRIM requests")                                                   \
+    X(requests_cache, "CACHE requests")                                                 \
+    X(requests_zero, "WRITE_ZEROES requests")                                           \
+    X(requests_refused, "requests answered with an error because they were not valid")  \
+    X(requests_failed, "valid requests answered with an error")                         \
+    X(bytes_read, "bytes of payload sent")                                              \
+    X(bytes_written, "bytes of payload received")                                       \
+    X(receives, "receive operations completed")                                         \
+    X(sends, "send operations completed")
+
+struct nbd_counters {
+#define X(name, text) uint64_t name;
+    NBD_COUNTERS(X)
+#undef X
+};
+
+/* Negative errno, and `why` a sentence that names the address.  Sockets' files are 0660, so that
+ * owner and group may connect. */
+int nbd_server_create(struct nbd_server **server, const struct nbd_server_config *config, char *why,
+                      size_t why_bytes);
+
+void nbd_server_start(struct nbd_server *server);
+
+/* Returns when the last connection is closed.  Clients that do not take their replies are dropped
+ * after some seconds; a request that is under way is waited for however long it takes. */
+void nbd_server_stop(struct nbd_server *server);
+
+/* It was stopped, or never started. */
+void nbd_server_destroy(struct nbd_server *server);
+
+/* Sums over the cores; any thread. */
+void nbd_server_counters(const struct nbd_server *server, struct nbd_counters *sum);
+
+/* The addresses that it listens on, in the form of nbd_server_config.listen, with the ports that
+ * were found; NULL behind the last one. */
+const char *nbd_server_address(const struct nbd_server *server, unsigned index);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fixed pool of requests of a connection. */
+#include "frontends/nbd/nbd-slot.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "frontends/nbd/nbd-client.h"
+#include "frontends/nbd/nbd-protocol.h"
+#include "frontends/nbd/nbd-send.h"
+#include "frontends/nbd/nbd-server-private.h"
+
+/* Bytes of payload in either direction, which the request holds memory for. */
+static uint64_t payload_bytes(const struct nbd_request *wire)
+{
+    return wire->type == NBD_CMD_READ || wire->type == NBD_CMD_WRITE ? wire->length : 0;
+}
+
+bool nbd_slot_fits(const struct nbd_client *client, const struct nbd_request *wire)
+{
+    const struct nbd_limits *limits = &client->own->server->limits;
+
+    if (client->in_flight == limits->requests_max)
+        return false;
+    /* Alone, any request is let in. */
+    return client->in_flight == 0 ||
+           client->bytes_in_flight + payload_bytes(wire) <= limits->bytes_max;
+}
+
+struct nbd_slot *nbd_slot_take(struct nbd_client *client, const struct nbd_request *wire)
+{
+    struct nbd_slot *slot = client->slots_free;
+
+    if (slot != NULL) {
+        client->slots_free = slot->next;
+    } else {
+        assert(client->slots_used < client->own->server->limits.requests_max);
+        slot = &client->slots[client->slots_used++];
+        slot->client = client;
+        slot->request.done = nbd_send_done;
+        slot->request.core = client->core;
+        slot->request.volume = client->volume;
+    }
+    client->in_flight++;
+    client->bytes_in_flight += payload_bytes(wire);
+    slot->wire = *wire;
+    slot->data = NULL;
+    slot->filled = 0;
+    slot->payload = false;
+    return slot;
+}
+
+void nbd_slot_give(struct nbd_slot *slot)
+{
+    struct nbd_client *client = slot->client;
+
+    assert(client->in_flight > 0);
+    if (slot->payload)
+        request_release(&slot->request);
+    client->in_flight--;
+    client->bytes_in_flight -= payload_bytes(&slot->wire);
+    slot->next = client->slots_free;
+    client->slots_free = slot;
+}

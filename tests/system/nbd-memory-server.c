@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The NBD front end over volumes in memory, without engine, flash and backing store: for tests and
+ * measurements of the front end alone.
+ *
+ *   nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] ADDRESS...
+ *
+ * --delay answers each request from a timer, --buffers bounds the I/O buffers of each core, and
+ * --timeout is the one of the handshake.  Volumes: "memory" (64 MiB), "odd" (12345 bytes),
+ * "read-only", "broken" (each request fails).  SIGTERM stops it; then it prints its counters.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/list.h"
+#include "common/log.h"
+#include "common/size.h"
+#include "frontends/nbd/nbd-server.h"
+#include "io/request.h"
+#include "io/volume.h"
+
+#define VOLUMES      4u
+#define MEMORY_BYTES (UINT64_C(64) << 20)
+#define CORES_MAX    16u
+
+static struct volume volumes[VOLUMES] = {
+    {.name = "memory", .description = "bytes in memory", .bytes = MEMORY_BYTES, .nbd = true},
+    {.name = "odd", .bytes = 12345, .nbd = true},
+    {.name = "read-only", .bytes = MEMORY_BYTES, .nbd = true, .read_only = true},
+    {.name = "broken", .bytes = MEMORY_BYTES, .nbd = true},
+};
+static unsigned char *memory[VOLUMES];
+static uint64_t delay_ns;
+
+/* Requests that wait for their time, in the order in which it comes: a ring for each core. */
+#define DELAYED_MAX 65536u
+
+struct delayed {
+    struct core_timer timer;
+    unsigned first, count;
+    struct {
+        struct request *request;
+        uint64_t due_ns;
+    } entries[DELAYED_MAX];
+};
+
+static struct delayed *delayed[CORES_MAX];
+
+/* ---- what io/ does otherwise -------------------------------------------------------------- */
+
+unsigned volume_count(struct cache *cache)
+{
+    (void)cache;
+    return VOLUMES;
+}
+
+struct volume *volume_at(struct cache *cache, unsigned index)
+{
+    (void)cache;
+    return &volumes[index];
+}
+
+void *request_buffer(struct request *request)
+{
+    uint32_t in_block = (uint32_t)(request->offset % BLOCK_BYTES);
+
+    request->buffer = core_buffer_take(request->core, (uint32_t)request->length + in_block);
+    return request->buffer != NULL ? request->buffer->data + in_block : NULL;
+}
+
+static void carry_out(struct request *request)
+{
+    size_t index = (size_t)(request->volume - volumes);
+    unsigned char *place = memory[index] + request->offset;
+
+    request->error = strcmp(request->volume->name, "broken") == 0 ? -EIO : 0;
+    if (request->error == 0) {
+        if (request->op == REQUEST_WRITE)
+            memcpy(place, request->buffer->data + request->offset % BLOCK_BYTES, request->length);
+        else if (request->op == REQUEST_ZERO || request->op == REQUEST_TRIM)
+            memset(place, 0, request->length);
+    }
+    request->done(request);
+}
+
+static void expired(struct core *core, struct core_timer *timer)
+{
+    struct delayed *own = container_of(timer, struct delayed, timer);
+
+    while (own->count > 0) {
+        unsigned first = own->first;
+
+        if (own->entries[first].due_ns > core_now(core)) {
+            core_timer_arm(core, timer, own->entries[first].due_ns);
+            return;
+        }
+        own->first = (first + 1) % DELAYED_MAX;
+        own->count--;
+        carry_out(own->entries[first].request);
+    }
+}
+
+void request_submit(struct request *request)
+{
+    struct delayed *own = delayed[core_index(request->core)];
+    unsigned last = (own->first + own->count) % DELAYED_MAX;
+
+    if (delay_ns == 0) {
+        carry_out(request);
+        return;
+    }
+    if (own->count == DELAYED_MAX)
+        abort();
+    own->entries[last].request = request;
+    own->entries[last].due_ns = core_now(request->core) + delay_ns;
+    if (own->count++ == 0)
+        core_timer_arm(request->core, &own->timer, own->entries[last].due_ns);
+}
+
+/* In blocks, as frames of the RAM tier would be. */
+unsigned request_payload(struct request *request, struct iovec *vectors, unsigned max)
+{
+    unsigned char *place = memory[request->volume - volumes] + request->offset;
+    uint64_t offset = request->offset, left = request->length;
+    unsigned count = 0;
+
+    while (left > 0) {
+        uint64_t here = BLOCK_BYTES - offset % BLOCK_BYTES;
+
+        if (here > left)
+            here = left;
+        if (count == max)
+            abort();
+        vectors[count++] = (struct iovec){.iov_base = place, .iov_len = here};
+        place += here;
+        offset += here;
+        left -= here;
+    }
+    return count;
+}
+
+void request_release(struct request *request)
+{
+    if (request->buffer != NULL)
+        core_buffer_give(request->core, request->buffer);
+    request->buffer = NULL;
+}
+
+/* ---- the program -------------------------------------------------------------------------- */
+
+static int usage(void)
+{
+    fputs("Usage: nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] "
+          "ADDRESS...\n",
+          stderr);
+    return 2;
+}
+
+static int fail(const char *why)
+{
+    fprintf(stderr, "nbd-memory-server: %s\n", why);
+    return 1;
+}
+
+static void print_counters(const struct nbd_server *server)
+{
+    struct nbd_counters sum;
+
+    nbd_server_counters(server, &sum);
+#define X(name, text) printf("%s %llu\n", #name, (unsigned long long)sum.name);
+    NBD_COUNTERS(X)
+#undef X
+    fflush(stdout);
+}
+
+static int serve(const struct cores_config *cores, const struct nbd_server_config *config)
+{
+    struct nbd_server *server;
+    sigset_t signals;
+    char why[256];
+    int got;
+
+    /* Before there are threads, so that none of them takes the signal. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    if (cores_start(cores, why, sizeof(why)) != 0)
+        return fail(why);
+    if (nbd_server_create(&server, config, why, sizeof(why)) != 0) {
+        cores_stop();
+        return fail(why);
+    }
+    nbd_server_start(server);
+    sigwait(&signals, &got);
+    nbd_server_stop(server);
+    print_counters(server);
+    nbd_server_destroy(server);
+    cores_stop();
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"cores", required_argument, NULL, 'c'},
+                                            {"delay", required_argument, NULL, 'd'},
+                                            {"buffers", required_argument, NULL, 'b'},
+                                            {"timeout", required_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    struct cores_config cores = {.count = 1};
+    struct nbd_server_config config = {0};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'c': cores.count = (unsigned)atoi(optarg); break;
+        case 'd': delay_ns = strtoull(optarg, NULL, 10) * 1000; break;
+        case 't': config.limits.handshake_timeout_ns = strtoull(optarg, NULL, 10) * 1000000; break;
+        case 'b':
+            if (size_parse(optarg, &cores.buffer_bytes) != 0)
+                return usage();
+            break;
+        default: return usage();
+        }
+    }
+    if (optind == argc || cores.count == 0 || cores.count > CORES_MAX)
+        return usage();
+    config.listen = (const char *const *)(argv + optind);
+    config.listen_count = (unsigned)(argc - optind);
+    log_init();
+    for (unsigned i = 0; i < VOLUMES; i++) {
+        memory[i] =
+            mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory[i] == MAP_FAILED)
+            return fail("no memory");
+    }
+    for (unsigned i = 0; i < cores.count; i++) {
+        delayed[i] = calloc(1, sizeof(*delayed[i]));
+        if (delayed[i] == NULL)
+            return fail("no memory");
+        delayed[i]->timer.expired = expired;
+    }
+    return serve(&cores, &config);
+}
