@@ -17,8 +17,20 @@
 
 struct backing;
 
-enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_ZERO, BACKING_FLUSH };
-enum backing_flags { BACKING_FUA = 1, BACKING_MAY_UNMAP = 2 };
+/* How long an NBD server may take for one request before its connection is given up, and how long
+ * requests wait for a reconnect, when the caller does not say. */
+#define BACKING_TIMEOUT_NS_DEFAULT UINT64_C(30000000000)
+
+enum backing_op {
+    BACKING_READ,
+    BACKING_WRITE,
+    BACKING_ZERO,
+    BACKING_FLUSH
+};
+enum backing_flags {
+    BACKING_FUA = 1,
+    BACKING_MAY_UNMAP = 2
+};
 
 struct backing_io {
     /* Set by the caller, on any core; `done` is called on that same core. */
@@ -27,28 +39,33 @@ struct backing_io {
     uint64_t offset;
     uint64_t length;
     unsigned char *data;
-    struct buffer *buffer; /* that `data` lies in, for registered I/O; may be NULL */
     void (*done)(struct core *core, struct backing_io *io, int result); /* 0 or negative errno */
 
     /* Internal to the kind. */
     struct core_op op_done;
     struct core_message message;
-    struct core *core;
+    struct core *core; /* where it came from */
     struct list link;
     struct backing *backing;
-    uint64_t started_ns;
-    uint64_t progress;
-    int64_t cookie;
+    void *connection;
+    uint64_t started_ns; /* when it arrived */
+    uint64_t issued_ns;  /* when it was last sent to a server */
+    uint64_t end;        /* of `length`, what lies within the backing store */
+    uint64_t progress;   /* bytes of `end` that are done */
+    uint64_t mark;       /* FLUSH: the writes that it covers */
+    uint32_t step;       /* bytes under way */
     int result;
-    uint32_t private_bits;
+    uint8_t stage;
+    uint8_t tries;
 };
 
 struct backing_info {
     uint64_t bytes;
     bool read_only;
-    bool can_zero;    /* efficient zeroing; without it zeros are written */
+    bool can_zero; /* efficient zeroing; without it zeros are written */
     bool can_trim;
-    bool has_flush;   /* has a volatile cache or cannot tell: flushes are needed */
+    bool has_flush;       /* has a volatile cache or cannot tell: flushes are needed.  Without it a
+                             FLUSH succeeds at once */
     uint8_t identity[16]; /* hash of what names it (path and device, or URI) */
 };
 
@@ -61,10 +78,13 @@ int backing_open(struct backing **backing, const char *spec, bool read_only, uin
 void backing_close(struct backing *backing);
 const struct backing_info *backing_info(const struct backing *backing);
 
-/* On any core.  `io` stays the backing's until done. */
+/* The core that owns what cannot be shared (NBD connections); before the cores run.  Default: 0. */
+void backing_set_owner(struct backing *backing, unsigned core);
+
+/* On any core.  `io` stays the backing's until done, which may be called before this returns. */
 void backing_submit(struct core *core, struct backing *backing, struct backing_io *io);
 
-/* For status: "up", "reconnecting", "failed", with how long and the last error. */
-void backing_state(const struct backing *backing, char *text, size_t bytes);
+/* For status, any thread: "up", "reconnecting", "failed", with how long and the last error. */
+void backing_state(struct backing *backing, char *text, size_t bytes);
 
 #endif

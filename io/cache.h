@@ -13,7 +13,11 @@
 #include "engine/superblock.h"
 #include "io/volume.h"
 
-enum volatile_cache { VOLATILE_AUTO, VOLATILE_YES, VOLATILE_NO };
+enum volatile_cache {
+    VOLATILE_AUTO,
+    VOLATILE_YES,
+    VOLATILE_NO
+};
 
 struct cache_volume_config {
     const char *name, *backing;
@@ -41,7 +45,8 @@ struct cache;
 /* Negative errno and a sentence in `why`.  -ESTALE: stale flash (attachment epoch).  A volume in
  * the superblock that the configuration no longer names keeps its records when it has dirty ones
  * (and is reported), else is dropped with a floor LSN. */
-int cache_open(struct cache **cache, const struct cache_config *config, char *why, size_t why_bytes);
+int cache_open(struct cache **cache, const struct cache_config *config, char *why,
+               size_t why_bytes);
 int cache_start(struct cache *cache, char *why, size_t why_bytes);
 
 /* Answers what is under way, closes the log, writes the superblock with the clean mark. */
@@ -62,15 +67,31 @@ struct cache_facts {
 };
 void cache_facts(struct cache *cache, struct cache_facts *facts);
 
-/* Latency histograms: per volume, op (read, write, flush, zero) and tier that the slowest piece came
- * from (ram, flash, backing); log2 buckets of ns with 4 steps per octave; any thread. */
-enum latency_op { LATENCY_READ, LATENCY_WRITE, LATENCY_FLUSH, LATENCY_ZERO, LATENCY_OPS };
-enum latency_tier { TIER_RAM, TIER_FLASH, TIER_BACKING, TIERS };
+/* Latency histograms: per volume, op (read, write, flush, zero) and tier that the slowest piece
+ * came from (ram, flash, backing); log2 buckets of ns with 4 steps per octave; any thread. */
+enum latency_op {
+    LATENCY_READ,
+    LATENCY_WRITE,
+    LATENCY_FLUSH,
+    LATENCY_ZERO,
+    LATENCY_OPS
+};
+enum latency_tier {
+    TIER_RAM,
+    TIER_FLASH,
+    TIER_BACKING,
+    TIERS
+};
 #define LATENCY_BUCKETS 160
 struct latency {
     uint64_t count, sum_ns;
     uint64_t buckets[LATENCY_BUCKETS];
 };
+
+/* Latencies below this many ns, and not below that of the index before, are counted in a bucket;
+ * the last one also holds everything above. */
+uint64_t latency_bucket_limit_ns(unsigned index);
+
 void cache_latency(struct cache *cache, uint16_t volume, enum latency_op op, enum latency_tier tier,
                    struct latency *latency);
 

@@ -38,20 +38,39 @@ struct core_timer {
     bool armed;
 };
 
-/* Called once before the core sleeps or submits, after all handlers of this turn; embed it, queue it
- * with core_defer as often as wanted, it runs once.  For "one send per connection and turn". */
+/* Called once before the core sleeps or submits, after all handlers of this turn; embed it, queue
+ * it with core_defer as often as wanted, it runs once.  For "one send per connection and turn". */
 struct core_deferred {
     void (*run)(struct core *core, struct core_deferred *deferred);
     struct core_deferred *next;
     bool queued;
 };
 
-/* A submission entry whose completion goes to `op`; never NULL (submits what is queued when the ring
- * is full).  The caller prepares it with io_uring_prep_*, then calls core_sqe_to(sqe, op) — or
- * uses io_uring_sqe_set_data itself, after prep. */
+/* A submission entry; never NULL (submits what is queued when the ring is full).  The caller
+ * prepares it with io_uring_prep_*, then calls core_sqe_to(sqe, op): completion goes to `op`. */
 struct io_uring_sqe *core_sqe(struct core *core);
 
-/* Any thread. */
+static inline void core_sqe_to(struct io_uring_sqe *sqe, struct core_op *op)
+{
+    io_uring_sqe_set_data(sqe, op);
+}
+
+/* Files registered in every core's ring: core_file_add gives a slot (-1: none left, or the cores
+ * run already, so that it is not registered); core_file_remove, after the cores ended, forgets it.
+ * core_sqe_file, after prep, makes `sqe` use the slot where the ring has registered files; `slot`
+ * may be -1. */
+int core_file_add(int fd);
+void core_file_remove(int slot);
+void core_sqe_file(struct core *core, struct io_uring_sqe *sqe, int slot);
+
+/* The same for a file of one core, a connection, say: -1 when there is none left. */
+int core_file_take(struct core *core, int fd);
+void core_file_give(struct core *core, int slot);
+
+/* Ends what `op` waits for; its own completion follows as ever (-ECANCELED, or its result). */
+void core_cancel(struct core *core, struct core_op *op);
+
+/* Any thread.  Messages from one sender arrive in the order they were sent. */
 void core_message_send(struct core *to, struct core_message *message);
 
 void core_timer_arm(struct core *core, struct core_timer *timer, uint64_t due_ns);
@@ -70,6 +89,30 @@ struct core *core_self(void);
 /* All cores of the process. */
 unsigned core_count(void);
 struct core *core_at(unsigned index);
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+struct cores_config {
+    const unsigned *processors; /* to pin to; NULL: not pinned */
+    unsigned count;
+    uint64_t buffer_bytes; /* I/O buffers per core; 0: default */
+    struct cache *cache;   /* may be NULL */
+
+    /* OPTIONAL, on the core's thread: before its first turn (negative errno: cannot), and after its
+     * last one. */
+    int (*enter)(struct core *core);
+    void (*leave)(struct core *core);
+
+    /* OPTIONAL, in each turn after messages and timers, perhaps several times: true when there is
+     * more to do, so that the core must not sleep. */
+    bool (*turn)(struct core *core);
+};
+
+/* Starts all cores, and waits for them to run.  Negative errno, and `why` a sentence. */
+int cores_start(const struct cores_config *config, char *why, size_t why_bytes);
+
+/* Ends them.  What is under way on their rings is cancelled: nobody may depend on it any more. */
+void cores_stop(void);
 
 /* ---- buffers: per core, registered in its ring when locked memory allows ------------------- */
 
@@ -93,7 +136,14 @@ struct core_buffer_waiter {
     void (*ready)(struct core *core, struct core_buffer_waiter *waiter);
     struct list link;
 };
-/* `ready` is called once, when a buffer was given back. */
+/* `ready` is called once, from the core's loop, when a buffer was given back and it is this
+ * waiter's turn; one that finds too little and waits again keeps its turn.  While somebody waits,
+ * nobody else gets a buffer. */
 void core_buffer_wait(struct core *core, struct core_buffer_waiter *waiter);
+void core_buffer_wait_cancel(struct core *core, struct core_buffer_waiter *waiter);
+
+/* Are these bytes in the memory registered as buffer 0 of this core's ring: then read_fixed and
+ * write_fixed, with buf_index 0, need no page references. */
+bool core_buffer_is_registered(const struct core *core, const void *data, size_t bytes);
 
 #endif

@@ -7,7 +7,7 @@
  *   fill in volume, op, flags, offset, length
  *   WRITE: request_buffer() -> where to receive
  *   request_submit()                        ---> pieces -> shards -> I/O -> ...
- *   done() is called, perhaps before request_submit returns
+ *   done() is called, later in the same turn or in another one
  *   READ: request_payload() -> vectors to send
  *   sent: request_release()
  */
@@ -19,8 +19,10 @@
 
 #include "engine/shard.h"
 #include "io/core.h"
+#include "io/flush.h"
 
 struct volume;
+struct shard_runner;
 
 enum request_op {
     REQUEST_READ,
@@ -38,6 +40,18 @@ enum request_flags {
 
 #define REQUEST_BYTES_MAX (32u << 20) /* of READ and WRITE; the others may cover a whole volume */
 
+/* A piece with what the I/O layer keeps beside it. */
+struct request_piece {
+    struct request *request;
+    struct shard_runner *runner;
+    struct request_piece *next;       /* of the same request, or free */
+    struct request_piece *queue_next; /* to be stepped */
+    struct core_message message;      /* from the core that finished or resumes it */
+    uint32_t part;                    /* CACHE: which part of the buffer it uses */
+    struct piece piece;
+};
+
+/* Set to zeros (at least up to `first`) before it is used for the first time. */
 struct request {
     /* Set by the front end. */
     struct volume *volume;
@@ -52,25 +66,33 @@ struct request {
      * -ESHUTDOWN, -ENOMEM. */
     int error;
 
+    void *private_pointer; /* for the front end's use */
+
     /* Internal to request.c. */
     struct buffer *buffer;
     unsigned char *span; /* the aligned span that covers the request */
     uint64_t received_ns;
-    uint64_t next_block, end_block;
-    uint32_t pieces_open;
-    uint8_t state;
-    struct piece *pieces; /* singly linked by private_pointer */
-    struct piece first;   /* most requests have one */
-    struct list link;
-    struct core_message message;
-    void *private_pointer;
+    uint64_t epoch;
+    uint64_t next_block, end_block;      /* of what is not cut into pieces yet */
+    uint32_t pieces_open;                /* pieces and flushes under way */
+    uint32_t counted_bytes;              /* of `buffer`, against what writes may hold */
+    uint8_t tier;                        /* enum latency_tier: the slowest so far */
+    bool first_taken;                    /* `first` is in use */
+    bool no_fill;                        /* of a sequential stream */
+    uint8_t parts;                       /* CACHE: parts of the buffer in use, one bit each */
+    struct request_piece *pieces, *last; /* READ: all of them; else those under way */
+    struct core_buffer_waiter waiter;
+    struct flush_waiter flush_flash, flush_backing;
+    struct request_piece first; /* most requests need only one: the end is not to be cleared */
 };
 
 /* WRITE: where the payload is to be received, `length` contiguous bytes, or NULL when the core has
- * no buffer now (see core_buffer_wait).  offset and length must be set. */
+ * no buffer now, or writes hold as many as they may (see core_buffer_wait).  core, offset and
+ * length (1 to REQUEST_BYTES_MAX) must be set. */
 void *request_buffer(struct request *request);
 
-/* Starts it.  Validation errors, too, are answered through done(). */
+/* Starts it.  Validation errors, too, are answered through done(), which only then may be called
+ * before this returns.  WRITE needs request_buffer first. */
 void request_submit(struct request *request);
 
 /* READ, in done() or later, when error is 0: fills at most `max` vectors covering exactly `length`

@@ -15,13 +15,14 @@ struct backing;
 struct volume {
     char name[VOLUME_NAME_BYTES];
     char description[128];
-    uint16_t id;
+    uint16_t id;     /* in the superblock and in the shards */
+    unsigned index;  /* in the configuration's order, see volume_at */
     uint8_t mode;    /* enum volume_mode */
     uint8_t destage; /* enum destage_order */
     bool read_only;
-    bool nbd;      /* exported over NBD */
-    int ublk;      /* device number, or -1 */
-    uint64_t bytes; /* exact size of the export */
+    bool nbd;                         /* exported over NBD */
+    int ublk;                         /* device number, or -1 */
+    uint64_t bytes;                   /* exact size of the export */
     uint64_t sequential_cutoff_bytes; /* 0: off */
     uint64_t backing_timeout_ns;
     uint32_t dirty_max_percent;
@@ -37,6 +38,7 @@ struct volume {
 struct cache;
 struct volume *volume_find(struct cache *cache, const char *name); /* "" is the first; NULL: none */
 unsigned volume_count(struct cache *cache);
-struct volume *volume_at(struct cache *cache, unsigned index); /* in the order of the configuration */
+struct volume *volume_at(struct cache *cache,
+                         unsigned index); /* in the order of the configuration */
 
 #endif

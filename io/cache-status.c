@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What control and metrics ask of a running cache: any thread, each shard under its lock. */
+#include <string.h>
+
+#include "common/log.h"
+#include "io/cache-private.h"
+
+#define NOTICE_LOG_NS UINT64_C(1000000000)
+
+void cache_status(struct cache *cache, struct shard_status *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+        struct shard_status one;
+
+        pthread_mutex_lock(&runner->lock);
+        shard_status(runner->shard, &one);
+        pthread_mutex_unlock(&runner->lock);
+        sum->slots_total += one.slots_total;
+        sum->slots_used += one.slots_used;
+        sum->slots_dirty += one.slots_dirty;
+        sum->frames_used += one.frames_used;
+        sum->frames_total += one.frames_total;
+        sum->segments_total += one.segments_total;
+        sum->segments_free += one.segments_free;
+        sum->segments_retired += one.segments_retired;
+        sum->memory_bytes += one.memory_bytes;
+        sum->recovery_entries += one.recovery_entries;
+        sum->stalled_pieces += one.stalled_pieces;
+        sum->flash_failed |= one.flash_failed;
+    }
+}
+
+void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+        const struct counters *one;
+
+        pthread_mutex_lock(&runner->lock);
+        one = shard_counters(runner->shard, volume);
+        if (one != NULL) {
+#define X(name, text) sum->name += one->name;
+            COUNTERS(X)
+#undef X
+        }
+        pthread_mutex_unlock(&runner->lock);
+    }
+}
+
+uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        sum += shard_dirty_blocks(runner->shard, volume);
+        pthread_mutex_unlock(&runner->lock);
+    }
+    return sum;
+}
+
+void cache_destage_all(struct cache *cache, uint16_t volume)
+{
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        shard_destage_all(runner->shard, volume);
+        pthread_mutex_unlock(&runner->lock);
+        shard_runner_kick(runner);
+    }
+}
+
+const struct superblock *cache_superblock(const struct cache *cache)
+{
+    return cache->superblock.block;
+}
+
+void cache_facts(struct cache *cache, struct cache_facts *facts)
+{
+    *facts = (struct cache_facts){
+        .recovery_seconds = cache->recovery_seconds,
+        .started_clean = cache->started_clean,
+        .flash_volatile = cache->flash_volatile,
+        .buffers_registered = atomic_load(&cache->buffers_registered),
+    };
+    for (unsigned i = 0; i < CACHE_NOTICES; i++)
+        facts->notices[i] = atomic_load_explicit(&cache->notices[i].count, memory_order_relaxed);
+}
+
+void cache_notice(struct cache *cache, uint64_t now_ns, const struct action *action)
+{
+    static const char *const texts[] = {
+#define X(name, text) text,
+        NOTICES(X)
+#undef X
+    };
+    struct cache_notice *notice = &cache->notices[action->slot % CACHE_NOTICES];
+    const struct cache_volume *volume = cache->by_id[action->volume];
+    uint64_t count = atomic_fetch_add(&notice->count, 1) + 1;
+    uint64_t last_ns = atomic_load(&notice->logged_ns);
+
+    if (action->slot >= sizeof(texts) / sizeof(texts[0]))
+        return;
+    if ((last_ns != 0 && now_ns - last_ns < NOTICE_LOG_NS) ||
+        !atomic_compare_exchange_strong(&notice->logged_ns, &last_ns, now_ns))
+        return;
+    log_warning(texts[action->slot], LOG_STR("volume", volume != NULL ? volume->volume.name : NULL),
+                LOG_UINT("offset", action->offset),
+                LOG_UINT("times", count - atomic_exchange(&notice->logged_count, count)));
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Volumes of the configuration, matched with those in the superblock. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/uuid.h"
+#include "io/attachment.h"
+#include "io/cache-private.h"
+
+/* ---- the front ends' view ----------------------------------------------------------------- */
+
+struct volume *volume_find(struct cache *cache, const char *name)
+{
+    if (name[0] == '\0')
+        return cache->volume_count > 0 ? &cache->volumes[0]->volume : NULL;
+    for (unsigned i = 0; i < cache->volume_count; i++) {
+        if (strcmp(cache->volumes[i]->volume.name, name) == 0)
+            return &cache->volumes[i]->volume;
+    }
+    return NULL;
+}
+
+unsigned volume_count(struct cache *cache)
+{
+    return cache->volume_count;
+}
+
+struct volume *volume_at(struct cache *cache, unsigned index)
+{
+    return index < cache->volume_count ? &cache->volumes[index]->volume : NULL;
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+/* A flash that is new to the volume leaves any other behind; one that was left behind is refused.
+ */
+static int check_attachment(struct cache *cache, struct cache_volume *volume, bool is_new,
+                            char *why, size_t why_bytes)
+{
+    const char *name = volume->volume.name;
+    uint64_t epoch, *own = &volume->record->attachment_epoch;
+    char path[PATH_MAX];
+    int error;
+
+    if (cache->state_dir == NULL)
+        return 0;
+    error = attachment_load(cache->state_dir, name, &epoch, why, why_bytes);
+    if (error)
+        return error;
+    if (is_new) {
+        *own = epoch + 1;
+    } else if (*own < epoch) {
+        attachment_path(cache->state_dir, name, path, sizeof(path));
+        snprintf(why, why_bytes,
+                 "%s: stale for volume \"%s\": the volume was used without this flash (epoch %llu "
+                 "there, %llu in %s).  Attach the flash that it was used with, or discard this "
+                 "one with blkcachectl format --force",
+                 cache->flash_path, name, (unsigned long long)*own, (unsigned long long)epoch,
+                 path);
+        return -ESTALE;
+    }
+    volume->epoch_changed = *own != epoch;
+    return 0;
+}
+
+/* Only when nothing can be refused any more: it may make another flash stale. */
+static int store_attachments(struct cache *cache, char *why, size_t why_bytes)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < cache->volume_count && !error; i++) {
+        const struct cache_volume *own = cache->volumes[i];
+
+        if (own->epoch_changed)
+            error =
+                attachment_store(cache->state_dir, own->volume.name, own->record->attachment_epoch,
+                                 cache->superblock.block->uuid, why, why_bytes);
+    }
+    return error;
+}
+
+static int add_record(struct cache *cache, struct cache_volume *volume, char *why, size_t why_bytes)
+{
+    struct uuid uuid;
+    int error = uuid_generate(&uuid);
+
+    if (error) {
+        snprintf(why, why_bytes, "cannot make a UUID: %s", strerror(-error));
+        return error;
+    }
+    volume->record =
+        superblock_volume_add(cache->superblock.block, volume->volume.name, uuid.bytes);
+    if (volume->record == NULL) {
+        snprintf(why, why_bytes, "%s: no place for another volume; format the flash again",
+                 cache->flash_path);
+        return -ENOSPC;
+    }
+    return 0;
+}
+
+static int match_record(struct cache *cache, struct cache_volume *volume, char *why,
+                        size_t why_bytes)
+{
+    const struct backing_info *info = backing_info(volume->volume.backing);
+    bool is_new;
+    int error;
+
+    volume->record = superblock_volume_find(cache->superblock.block, volume->volume.name);
+    is_new = volume->record == NULL;
+    if (is_new) {
+        error = add_record(cache, volume, why, why_bytes);
+        if (error)
+            return error;
+    } else if (volume->record->bytes > info->bytes) {
+        snprintf(why, why_bytes,
+                 "volume \"%s\": its backing store shrank from %llu to %llu bytes, which is not "
+                 "supported; give it its old size again",
+                 volume->volume.name, (unsigned long long)volume->record->bytes,
+                 (unsigned long long)info->bytes);
+        return -EINVAL;
+    } else if (memcmp(volume->record->backing_identity, info->identity, 16) != 0) {
+        log_warning("the backing store has another name than last time: if it is not the same, "
+                    "stop, and run blkcachectl format --force on the flash",
+                    LOG_STR("volume", volume->volume.name));
+    }
+    error = check_attachment(cache, volume, is_new, why, why_bytes);
+    if (error)
+        return error;
+    memcpy(volume->record->backing_identity, info->identity, 16);
+    volume->record->bytes = info->bytes;
+    volume->record->mode = volume->volume.mode;
+    volume->volume.id = volume->record->id;
+    volume->volume.bytes = info->bytes;
+    return 0;
+}
+
+static int check_backing(const struct cache_volume_config *config, const struct backing_info *info,
+                         char *why, size_t why_bytes)
+{
+    if (info->bytes == 0) {
+        snprintf(why, why_bytes, "volume \"%s\": its backing store %s is empty", config->name,
+                 config->backing);
+        return -EINVAL;
+    }
+    if (info->bytes > VOLUME_BLOCKS_MAX << BLOCK_SHIFT) {
+        snprintf(why, why_bytes, "volume \"%s\": its backing store %s is too large", config->name,
+                 config->backing);
+        return -EFBIG;
+    }
+    return 0;
+}
+
+static int open_volume(struct cache *cache, const struct cache_volume_config *config, char *why,
+                       size_t why_bytes)
+{
+    struct cache_volume *own = calloc(1, sizeof(*own));
+    struct volume *volume;
+    char reason[512];
+    int error;
+
+    if (own == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    volume = &own->volume;
+    own->cache = cache;
+    volume->index = cache->volume_count;
+    cache->volumes[cache->volume_count++] = own;
+    cache_volume_flush_init(own);
+    snprintf(volume->name, sizeof(volume->name), "%s", config->name);
+    snprintf(volume->description, sizeof(volume->description), "%s", config->backing);
+    volume->mode = config->mode;
+    volume->destage = config->destage;
+    volume->read_only = config->read_only;
+    volume->nbd = config->nbd;
+    volume->ublk = config->ublk;
+    volume->sequential_cutoff_bytes = config->sequential_cutoff_bytes;
+    volume->backing_timeout_ns = config->backing_timeout_ns;
+    volume->dirty_max_percent = config->dirty_max_percent;
+    atomic_init(&volume->epoch, 1);
+
+    error = backing_open(&volume->backing, config->backing, config->read_only,
+                         config->backing_timeout_ns, reason, sizeof(reason));
+    if (error) {
+        snprintf(why, why_bytes, "volume \"%s\": %s", config->name, reason);
+        return error;
+    }
+    error = check_backing(config, backing_info(volume->backing), why, why_bytes);
+    if (!error)
+        error = match_record(cache, own, why, why_bytes);
+    if (error)
+        return error;
+    if (cache->by_id[volume->id] != NULL) {
+        snprintf(why, why_bytes, "volume \"%s\" is configured twice", config->name);
+        return -EINVAL;
+    }
+    cache->by_id[volume->id] = own;
+    backing_set_owner(volume->backing, volume->id % cache->core_count);
+    /* What the last session left unflushed there (hazard 13). */
+    atomic_init(&volume->backing_writes, cache->started_clean ? 0 : 1);
+    return 0;
+}
+
+int cache_volumes_open(struct cache *cache, const struct cache_config *config, char *why,
+                       size_t why_bytes)
+{
+    int error = 0;
+
+    cache->volumes = calloc(config->volume_count + 1, sizeof(struct cache_volume *));
+    if (cache->volumes == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    for (unsigned i = 0; i < config->volume_count && !error; i++)
+        error = open_volume(cache, &config->volumes[i], why, why_bytes);
+    return error ? error : store_attachments(cache, why, why_bytes);
+}
+
+void cache_volumes_close(struct cache *cache)
+{
+    for (unsigned i = 0; i < cache->volume_count; i++) {
+        backing_close(cache->volumes[i]->volume.backing);
+        flush_destroy(&cache->volumes[i]->flush);
+        free(cache->volumes[i]);
+    }
+    free(cache->volumes);
+    cache->volumes = NULL;
+    cache->volume_count = 0;
+}
+
+/* ---- what shards are told ----------------------------------------------------------------- */
+
+/* A volume that is not configured keeps its records for the time being: they may be dirty. */
+void cache_volume_policies(struct cache *cache, struct shard *shard)
+{
+    const struct superblock *block = cache->superblock.block;
+
+    for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+        const struct superblock_volume *record = &block->volumes[i];
+        const struct cache_volume *own;
+        struct volume_policy policy;
+
+        if (record->state != VOLUME_ACTIVE)
+            continue;
+        own = cache->by_id[record->id];
+        policy = (struct volume_policy){
+            .present = true,
+            .mode = own != NULL ? own->volume.mode : MODE_WRITE_BACK,
+            .destage = own != NULL ? own->volume.destage : DESTAGE_SORTED,
+            .backing_debt = !cache->started_clean,
+            .blocks = (record->bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT,
+            .floor_lsn = record->floor_lsn,
+            .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,
+            .stall_timeout_ns = own != NULL ? own->volume.backing_timeout_ns : 0,
+        };
+        shard_volume_set(shard, record->id, &policy);
+    }
+}
+
+static void forget(struct cache *cache, struct superblock_volume *record)
+{
+    const struct volume_policy absent = {.present = false};
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        pthread_mutex_lock(&cache->runners[i].lock);
+        shard_volume_set(cache->runners[i].shard, record->id, &absent);
+        pthread_mutex_unlock(&cache->runners[i].lock);
+    }
+    log_notice("a volume that is not configured any more is forgotten",
+               LOG_STR("volume", record->name));
+    /* Its id is never given again, so its records stay dead. */
+    memset(record, 0, sizeof(*record));
+}
+
+void cache_volumes_prune(struct cache *cache)
+{
+    struct superblock *block = cache->superblock.block;
+    bool changed = false;
+    int error = 0;
+
+    for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+        struct superblock_volume *record = &block->volumes[i];
+        uint64_t dirty;
+
+        if (record->state != VOLUME_ACTIVE || cache->by_id[record->id] != NULL)
+            continue;
+        dirty = cache_dirty_blocks(cache, record->id);
+        if (dirty > 0) {
+            log_warning("a volume that is not configured any more has dirty data on the flash, "
+                        "which is kept: configure it again to have it written back",
+                        LOG_STR("volume", record->name), LOG_UINT("bytes", dirty << BLOCK_SHIFT));
+            continue;
+        }
+        pthread_mutex_lock(&cache->superblock.lock);
+        forget(cache, record);
+        pthread_mutex_unlock(&cache->superblock.lock);
+        changed = true;
+    }
+    if (!changed)
+        return;
+    pthread_mutex_lock(&cache->superblock.lock);
+    error = superblock_io_commit(&cache->superblock);
+    pthread_mutex_unlock(&cache->superblock.lock);
+    if (error)
+        log_error("cannot write the superblock", LOG_STR("flash", cache->flash_path),
+                  LOG_ERRNO(error));
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stepping shards: locks, queues, seals and ticks. */
+#include "io/shard-runner.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "io/cache-private.h"
+#include "io/core-private.h"
+
+#define STEPS_PER_TURN 1024u /* then the core looks at its completions again */
+#define SEAL_ROUNDS    4u
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+int shard_runner_enter(struct core *core)
+{
+    struct runner_core *own = calloc(1, sizeof(*own));
+
+    if (own == NULL)
+        return -ENOMEM;
+    list_init(&own->slabs);
+    list_init(&own->again);
+    core->runner = own;
+    return 0;
+}
+
+void shard_runner_leave(struct core *core)
+{
+    while (!list_empty(&core->runner->slabs))
+        free(list_take_first(&core->runner->slabs));
+    free(core->runner);
+    core->runner = NULL;
+}
+
+/* ---- ticks -------------------------------------------------------------------------------- */
+
+/* On the home core: a tick before it sleeps. */
+static void tick_again(struct core *core, struct shard_runner *runner)
+{
+    core_timer_disarm(core, &runner->timer);
+    if (list_empty(&runner->again))
+        list_add_tail(&core->runner->again, &runner->again);
+}
+
+static void set_tick(struct core *core, struct shard_runner *runner, uint64_t due_ns)
+{
+    if (due_ns <= core->now_ns)
+        tick_again(core, runner);
+    else if (!list_empty(&runner->again))
+        ; /* comes sooner, and sets the next one */
+    else if (due_ns == UINT64_MAX)
+        core_timer_disarm(core, &runner->timer);
+    else
+        core_timer_arm(core, &runner->timer, due_ns);
+}
+
+static void tick_due(struct core *core, struct core_timer *timer)
+{
+    tick_again(core, container_of(timer, struct shard_runner, timer));
+}
+
+/* Another core's step, or another thread, moved the tick forward. */
+static void woken(struct core *core, struct core_message *message)
+{
+    struct shard_runner *runner = container_of(message, struct shard_runner, wake);
+    uint64_t due_ns;
+
+    pthread_mutex_lock(&runner->lock);
+    runner->wake_queued = false;
+    due_ns = runner->tick_due_ns;
+    pthread_mutex_unlock(&runner->lock);
+    set_tick(core, runner, due_ns);
+}
+
+void shard_runner_kick(struct shard_runner *runner)
+{
+    bool send;
+
+    pthread_mutex_lock(&runner->lock);
+    runner->tick_due_ns = 0;
+    send = !runner->wake_queued;
+    runner->wake_queued = true;
+    pthread_mutex_unlock(&runner->lock);
+    if (send)
+        core_message_send(core_at(runner->home), &runner->wake);
+}
+
+uint64_t shard_runner_flush_begin(struct shard_runner *runner)
+{
+    uint64_t token;
+
+    pthread_mutex_lock(&runner->lock);
+    token = shard_flush_begin(runner->shard);
+    pthread_mutex_unlock(&runner->lock);
+    return token;
+}
+
+void shard_runner_flush_end(struct shard_runner *runner, uint64_t token)
+{
+    uint64_t due_ns;
+    bool send = false;
+
+    pthread_mutex_lock(&runner->lock);
+    shard_flush_end(runner->shard, token);
+    due_ns = shard_next_tick(runner->shard);
+    if (due_ns < runner->tick_due_ns) {
+        runner->tick_due_ns = due_ns;
+        send = !runner->wake_queued;
+        runner->wake_queued |= send;
+    }
+    pthread_mutex_unlock(&runner->lock);
+    if (send)
+        core_message_send(core_at(runner->home), &runner->wake);
+}
+
+/* ---- stepping ----------------------------------------------------------------------------- */
+
+static void touch(struct runner_core *own, const struct shard_runner *runner)
+{
+    if (own->is_touched[runner->index])
+        return;
+    own->is_touched[runner->index] = true;
+    own->touched[own->touched_count++] = (uint16_t)runner->index;
+}
+
+/* While a shard recovers or stops, only its home core steps it. */
+static void check_progress(struct core *core, struct shard_runner *runner, int state, int ready,
+                           bool idle)
+{
+    int next = state;
+
+    if (state == RUNNER_RECOVERING && ready != 0)
+        next = ready < 0 ? RUNNER_FAILED : RUNNER_SERVING;
+    else if (state == RUNNER_STOPPING && idle && runner->stop_told)
+        next = RUNNER_STOPPED;
+    if (next == state)
+        return;
+    atomic_store(&runner->state, next);
+    cache_runner_changed(core_cache(core), ready < 0 ? ready : 0);
+}
+
+/* One event, one hold of the lock; then the actions. */
+static void step(struct core *core, struct shard_runner *runner, const struct event *event)
+{
+    struct runner_core *own = core->runner;
+    struct actions *actions = &own->actions;
+    bool home = runner->home == core->index, moved, send = false, idle = false;
+    int state = atomic_load_explicit(&runner->state, memory_order_relaxed), ready = 1;
+    uint64_t due_ns;
+
+    pthread_mutex_lock(&runner->lock);
+    shard_step(runner->shard, core->now_ns, event, 1, actions);
+    due_ns = actions->again ? 0 : shard_next_tick(runner->shard);
+    moved = home || due_ns < runner->tick_due_ns;
+    if (moved) {
+        runner->tick_due_ns = due_ns;
+        send = !home && !runner->wake_queued;
+        runner->wake_queued |= send;
+    }
+    if (state == RUNNER_RECOVERING)
+        ready = shard_ready(runner->shard);
+    else if (state == RUNNER_STOPPING)
+        idle = shard_idle(runner->shard);
+    pthread_mutex_unlock(&runner->lock);
+
+    if (send)
+        core_message_send(core_at(runner->home), &runner->wake);
+    for (uint32_t i = 0; i < actions->count; i++)
+        shard_io_carry_out(core, runner, &actions->list[i]);
+    if (home && moved)
+        set_tick(core, runner, due_ns);
+    if (state == RUNNER_RECOVERING || state == RUNNER_STOPPING) {
+        check_progress(core, runner, state, ready, idle);
+        if (event->kind == EVENT_IO_DONE)
+            tick_again(core, runner); /* nobody's request moves it on */
+    }
+}
+
+static void step_piece(struct core *core, struct request_piece *piece)
+{
+    struct event event = {.kind = EVENT_REQUEST, .piece = &piece->piece};
+
+    /* A read leaves nothing in the open batch that somebody waits for. */
+    if (piece->piece.op != PIECE_READ && piece->piece.op != PIECE_PREFETCH)
+        touch(core->runner, piece->runner);
+    step(core, piece->runner, &event);
+}
+
+static void step_report(struct core *core, struct shard_io *io)
+{
+    struct shard_runner *runner = io->runner;
+    struct event event = {.kind = EVENT_IO_DONE,
+                          .result = io->result,
+                          .core = (uint16_t)core->index,
+                          .bad_mask = io->bad_mask,
+                          .action = &io->action};
+
+    touch(core->runner, runner);
+    step(core, runner, &event);
+    shard_io_give(core, io);
+}
+
+static void step_tick(struct core *core, struct shard_runner *runner)
+{
+    struct event event = {.kind = EVENT_TICK, .core = (uint16_t)core->index};
+
+    if (atomic_load_explicit(&runner->state, memory_order_relaxed) == RUNNER_STOPPING &&
+        !runner->stop_told) {
+        runner->stop_told = true;
+        event.kind = EVENT_STOP;
+        tick_again(core, runner);
+    }
+    touch(core->runner, runner);
+    step(core, runner, &event);
+}
+
+static void begun(struct core *core, struct core_message *message)
+{
+    tick_again(core, container_of(message, struct shard_runner, begin));
+}
+
+void shard_runner_begin(struct shard_runner *runner, enum runner_state state)
+{
+    atomic_store(&runner->state, (int)state);
+    core_message_send(core_at(runner->home), &runner->begin);
+}
+
+void shard_runner_init(struct shard_runner *runner, struct cache *cache, unsigned index)
+{
+    pthread_mutexattr_t attributes;
+
+    runner->cache = cache;
+    runner->index = index;
+    runner->tick_due_ns = UINT64_MAX;
+    runner->timer.expired = tick_due;
+    runner->wake.handle = woken;
+    runner->begin.handle = begun;
+    list_init(&runner->again);
+    atomic_init(&runner->state, RUNNER_NEW);
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&runner->lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+/* ---- queues ------------------------------------------------------------------------------- */
+
+void shard_runner_queue(struct core *core, struct request_piece *piece)
+{
+    struct runner_core *own = core->runner;
+
+    piece->queue_next = NULL;
+    if (own->piece_first == NULL)
+        own->piece_first = piece;
+    else
+        own->piece_last->queue_next = piece;
+    own->piece_last = piece;
+}
+
+void shard_runner_report(struct core *core, struct shard_io *io)
+{
+    struct runner_core *own = core->runner;
+
+    io->next = NULL;
+    if (own->report_first == NULL)
+        own->report_first = io;
+    else
+        own->report_last->next = io;
+    own->report_last = io;
+}
+
+/* Reports first: they free what pieces wait for.  False: stopped at the limit. */
+static bool drain(struct core *core)
+{
+    struct runner_core *own = core->runner;
+
+    for (unsigned steps = 0; steps < STEPS_PER_TURN; steps++) {
+        struct shard_io *io = own->report_first;
+        struct request_piece *piece = own->piece_first;
+
+        if (io != NULL) {
+            own->report_first = io->next;
+            step_report(core, io);
+        } else if (piece != NULL) {
+            own->piece_first = piece->queue_next;
+            step_piece(core, piece);
+        } else {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void seal(struct core *core)
+{
+    struct runner_core *own = core->runner;
+    struct event event = {.kind = EVENT_SEAL, .core = (uint16_t)core->index};
+    struct shard_runner *runners = core_cache(core)->runners;
+
+    while (own->touched_count > 0) {
+        unsigned index = own->touched[--own->touched_count];
+
+        own->is_touched[index] = false;
+        step(core, &runners[index], &event);
+    }
+}
+
+/* The only place that steps: what is carried out only queues, so nothing is re-entered. */
+bool shard_runner_turn(struct core *core)
+{
+    struct runner_core *own = core->runner;
+    struct list again;
+
+    if (!drain(core))
+        return true;
+    list_init(&again);
+    list_splice_tail(&again, &own->again);
+    while (!list_empty(&again))
+        step_tick(core, container_of(list_take_first(&again), struct shard_runner, again));
+    for (unsigned round = 0; round < SEAL_ROUNDS && own->touched_count > 0; round++) {
+        seal(core);
+        if (!drain(core))
+            return true;
+    }
+    return own->touched_count > 0 || own->report_first != NULL || own->piece_first != NULL ||
+           !list_empty(&own->again);
+}

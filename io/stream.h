@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Detects sequential streams: the last few of one volume on one core. */
+#ifndef IO_STREAM_H
+#define IO_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define STREAMS 16u
+
+struct stream_table {
+    struct stream {
+        uint64_t next;  /* offset that would continue it */
+        uint64_t bytes; /* read so far */
+        uint64_t used;  /* order of use */
+    } streams[STREAMS];
+    uint64_t uses;
+};
+
+/* Notes a read, and returns how many bytes its stream has, this read included. */
+uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length);
+
+#endif
