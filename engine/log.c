@@ -362,6 +362,8 @@ uint64_t log_completed_lsn(const struct shard *shard)
 {
     uint64_t lsn = shard->next_lsn;
 
+    if (shard->batches_free == shard->batch_count)
+        return lsn - 1;
     for (uint32_t i = 0; i < shard->batch_count; i++)
         if (shard->batches[i].state != BATCH_FREE && shard->batches[i].lsn_first < lsn)
             lsn = shard->batches[i].lsn_first;

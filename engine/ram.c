@@ -11,8 +11,9 @@
 #include "common/hash.h"
 #include "engine/shard-private.h"
 
-#define GHOST_WAYS    16u
-#define NEAR_ACCESSES 64u /* hits so soon after the fill are one request in pieces */
+#define GHOST_WAYS     16u
+#define RESERVE_FRAMES 512u
+#define NEAR_ACCESSES  64u /* hits so soon after the fill are one request in pieces */
 
 static struct frame *frame_of(const struct shard *shard, uint32_t id)
 {
@@ -52,11 +53,6 @@ static void frame_kill(struct shard *shard, uint32_t id)
         slot->bits |= FRAME_DEAD;
     else
         frame_free(shard, id);
-}
-
-void ram_release(struct shard *shard, uint32_t id)
-{
-    frame_kill(shard, id);
 }
 
 uint32_t ram_take(struct shard *shard, uint64_t key)
@@ -173,6 +169,14 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     if (!on_flash)
         ghost_add(shard, slot_key(slot));
     frame_kill(shard, id);
+}
+
+/* Blocks on their way to flash keep their frames for a while: room is made before it is needed. */
+void ram_reserve(struct shard *shard, struct actions *out)
+{
+    uint32_t quarter = shard->frame_count / 4;
+
+    ram_make_room(shard, quarter < RESERVE_FRAMES ? quarter : RESERVE_FRAMES, out);
 }
 
 void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out)

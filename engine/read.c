@@ -219,6 +219,7 @@ void read_backing_done(struct shard *shard, const struct event *event, struct ac
         if (event->result >= 0 && volume)
             volume->counters.fill_blocks++;
     }
+    ram_reserve(shard, out);
     if (event->result < 0)
         piece->error = event->result;
     if (--piece->ios == 0)

@@ -483,7 +483,7 @@ void ram_hit(struct shard *shard, uint32_t id);
 void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of date */
 void ram_promoted(struct shard *shard, uint32_t id);
 void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out);
-void ram_release(struct shard *shard, uint32_t id);
+void ram_reserve(struct shard *shard, struct actions *out);
 void ghost_add(struct shard *shard, uint64_t key);
 bool ghost_take(struct shard *shard, uint64_t key);
 

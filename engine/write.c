@@ -591,6 +591,7 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
     piece->state = WRITE_NEW;
     piece->resumed = 0;
     piece->active = piece->held = 0;
+    piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
     piece->ios = 0;
     piece->batches = 0;
     piece->error = 0;
@@ -700,4 +701,6 @@ void write_tick(struct shard *shard, struct actions *out)
         piece_list_pop(&shard->stalled);
         piece_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
     }
+    if (actions_full(out))
+        tick_want(shard, shard->now_ns); /* the rest */
 }

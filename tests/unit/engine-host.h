@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A host for one shard, for unit tests: flash and backing store are arrays, every action is carried
+ * out at once and in order.  Crashes lose nothing but RAM; what can go wrong with I/O is the
+ * simulator's (tests/sim).
+ */
+#ifndef TESTS_UNIT_ENGINE_HOST_H
+#define TESTS_UNIT_ENGINE_HOST_H
+
+#include "engine/shard.h"
+
+#define HOST_VOLUME  1u
+#define HOST_BLOCKS  8192u /* of the volume */
+#define HOST_QUEUE   65536u
+#define HOST_SEGMENT (256u << 10)
+
+struct host {
+    struct shard *shard;
+    struct shard_config config;
+    struct volume_policy policy;
+    void *memory;
+    unsigned char *flash, *backing, *model, *ram, *data;
+    size_t flash_bytes;
+    uint64_t now_ns, random;
+    uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
+    uint64_t notices[16];
+    int last_error;
+    uint32_t retired[16], retired_count;
+    struct piece piece;
+    uint32_t queue_head, queue_tail;
+    struct action queue[HOST_QUEUE];
+    struct actions out;
+};
+
+struct host *host_new(enum volume_mode mode, bool flash_volatile, uint64_t seed);
+void host_free(struct host *host);
+
+/* Starts the shard on what is in `flash`, as after a crash.  Returns shard_ready's verdict. */
+int host_boot(struct host *host);
+void host_stop(struct host *host); /* cleanly; host_boot follows */
+
+/* Lets time pass. */
+void host_idle(struct host *host, uint64_t ns);
+
+/* One request to its end; returns its error.  Writes bring random data, and keep `model`; reads are
+ * compared with it (host_read fails the test on a difference). */
+int host_write(struct host *host, uint64_t block, uint32_t count, uint32_t head, uint32_t tail,
+               uint8_t flags);
+int host_zero(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
+int host_read(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
+int host_invalidate(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
+void host_read_all(struct host *host); /* every block of the volume matches the model */
+void host_destage_all(struct host *host);
+uint64_t host_random(struct host *host);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One rotten byte anywhere on flash: a healed block or -EIO for a dirty one, never wrong data (I6,
+ * I8, I24).  The image has closed, kept, open and ready segments, dirty and clean blocks.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/engine-host.h"
+#include "tests/unit/unit.h"
+
+#define FLIPS_PER_BLOCK 2
+
+static struct host *image_new(uint64_t seed)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, seed & 1, seed);
+
+    for (int i = 0; i < 1200; i++) {
+        uint64_t block = host_random(host) % 3000;
+
+        if (i % 3 == 0)
+            host_read(host, block, 1, 0);
+        else
+            host_write(host, block, 1 + (uint32_t)(i % 40 == 1) * (63 - (uint32_t)(block & 63)), 0,
+                       0, PIECE_FUA);
+        if (i == 700)
+            host_destage_all(host);
+    }
+    host_idle(host, 1500000000); /* the mark that says how far the log is durable */
+    return host;
+}
+
+/* Every block is right, or -EIO; returns how many were. */
+static uint32_t read_all(struct host *host)
+{
+    uint32_t failed = 0;
+
+    for (uint64_t block = 0; block < 3072; block += REGION_BLOCKS) {
+        if (host_read(host, block, REGION_BLOCKS, PIECE_NO_FILL) == 0)
+            continue;
+        for (uint64_t one = block; one < block + REGION_BLOCKS; one++) {
+            int error = host_read(host, one, 1, PIECE_NO_FILL);
+
+            ck_assert(error == 0 || error == -EIO);
+            failed += error != 0;
+        }
+    }
+    return failed;
+}
+
+static bool is_metadata(const unsigned char *block)
+{
+    uint64_t magic;
+
+    memcpy(&magic, block, sizeof(magic));
+    return magic == SEGMENT_MAGIC || magic == BATCH_MAGIC || magic == FOOTER_MAGIC;
+}
+
+START_TEST(rotten_metadata_costs_nothing)
+{
+    struct host *host = image_new((uint64_t)_i + 11);
+    unsigned char *good = malloc(host->flash_bytes), *store = malloc(HOST_BLOCKS * BLOCK_BYTES);
+    uint32_t tried = 0;
+
+    memcpy(good, host->flash, host->flash_bytes);
+    memcpy(store, host->backing, HOST_BLOCKS * BLOCK_BYTES);
+    for (size_t at = DATA_OFFSET; at < host->flash_bytes - SUPERBLOCK_BYTES; at += BLOCK_BYTES) {
+        if (!is_metadata(good + at) || host_random(host) % 10 != 0)
+            continue;
+        for (int flip = 0; flip < FLIPS_PER_BLOCK; flip++) {
+            size_t byte = flip ? host_random(host) % 300 : host_random(host) % BLOCK_BYTES;
+
+            memcpy(host->flash, good, host->flash_bytes);
+            memcpy(host->backing, store, HOST_BLOCKS * BLOCK_BYTES);
+            host->flash[at + byte] ^= (unsigned char)(1u << host_random(host) % 8);
+            ck_assert_int_eq(host_boot(host), 1);
+            ck_assert_msg(read_all(host) == 0, "offset %zu, byte %zu", at, byte);
+            tried++;
+        }
+    }
+    ck_assert_uint_gt(tried, 50);
+    free(good);
+    free(store);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(rotten_data_are_never_returned)
+{
+    struct host *host = image_new((uint64_t)_i + 21);
+    uint32_t healed_or_lost = 0;
+
+    /* One byte in every eighth data block. */
+    for (size_t at = DATA_OFFSET; at < host->flash_bytes - SUPERBLOCK_BYTES; at += BLOCK_BYTES)
+        if (!is_metadata(host->flash + at) && at / BLOCK_BYTES % 8 == 0)
+            host->flash[at + host_random(host) % BLOCK_BYTES] ^= 0x40;
+    if (_i & 1)
+        ck_assert_int_eq(host_boot(host), 1);
+    read_all(host);
+    healed_or_lost =
+        (uint32_t)(host->notices[NOTICE_CLEAN_HEALED] + host->notices[NOTICE_DIRTY_LOST]);
+    ck_assert_uint_gt(healed_or_lost, 0);
+    /* A lost block is whole again when it is rewritten. */
+    for (uint64_t block = 0; block < 3072; block += 64)
+        ck_assert_int_eq(host_write(host, block, 64, 0, 0, 0), 0);
+    ck_assert_uint_eq(read_all(host), 0);
+    host_destage_all(host);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(flash_of_zeros_or_noise_is_empty)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 31);
+
+    for (size_t i = DATA_OFFSET; i < host->flash_bytes; i++)
+        host->flash[i] = _i ? (unsigned char)host_random(host) : 0;
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_uint_eq(read_all(host), 0);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    host_free(host);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *cases = tcase_create("engine-rot");
+
+    tcase_set_timeout(cases, 120);
+    tcase_add_loop_test(cases, rotten_metadata_costs_nothing, 0, 2);
+    tcase_add_loop_test(cases, rotten_data_are_never_returned, 0, 4);
+    tcase_add_loop_test(cases, flash_of_zeros_or_noise_is_empty, 0, 2);
+    return unit_run("engine-rot", cases);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One shard on a well-behaved host: contents, modes, restarts, counts of I/Os. */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/unit/engine-host.h"
+#include "tests/unit/unit.h"
+
+static void random_operation(struct host *host)
+{
+    uint64_t block = host_random(host) % HOST_BLOCKS;
+    uint32_t count = 1 + (uint32_t)(host_random(host) % (host_random(host) & 3 ? 4 : 64));
+    uint32_t dice = (uint32_t)(host_random(host) % 100);
+
+    if (host_random(host) & 1)
+        block %= 1024; /* a hot set that fits */
+    if ((block & 63) + count > 64)
+        count = 64 - (uint32_t)(block & 63);
+    if (dice < 45)
+        ck_assert_int_eq(host_read(host, block, count, 0), 0);
+    else if (dice < 48)
+        ck_assert_int_eq(host_read(host, block, count, PIECE_NO_FILL), 0);
+    else if (dice < 85)
+        ck_assert_int_eq(host_write(host, block, count, 0, 0, dice < 52 ? PIECE_FUA : 0), 0);
+    else if (dice < 93)
+        ck_assert_int_eq(host_write(host, block, count, (uint32_t)(host_random(host) % 2048),
+                                    (uint32_t)(host_random(host) % 2048), 0),
+                         0);
+    else if (dice < 97)
+        ck_assert_int_eq(host_zero(host, block, count, dice & 1 ? PIECE_HOLE : 0), 0);
+    else if (dice < 99)
+        ck_assert_int_eq(host_zero(host, block, count, PIECE_AROUND), 0);
+    else
+        host_invalidate(host, block, count, 0); /* -EBUSY is as good */
+    if (host_random(host) % 500 == 0)
+        host_idle(host, host_random(host) % 6000000000u);
+}
+
+/* Small cache, large working set: reclaim, reinsertion and destaging run all the time. */
+START_TEST(contents_survive)
+{
+    enum volume_mode mode = (enum volume_mode)(_i / 2);
+    struct host *host = host_new(mode, _i % 2, (uint64_t)_i + 1);
+
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < 1500; i++)
+            random_operation(host);
+        if (round % 3 == 1)
+            host_stop(host);
+        if (round % 3 != 0)
+            ck_assert_int_eq(host_boot(host), 1);
+    }
+    host_read_all(host);
+    host_destage_all(host);
+    ck_assert(memcmp(host->backing, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES) == 0);
+    host_free(host);
+}
+END_TEST
+
+/* DESIGN 5: peers need two to four dependent writes for a durable 4 KiB write. */
+START_TEST(one_durable_write_is_one_flash_write)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, _i, 3);
+    uint64_t writes, flushes, metadata = 0;
+
+    ck_assert_int_eq(host_write(host, 0, 1, 0, 0, PIECE_FUA), 0);
+    host_idle(host, 100000000); /* segments for later are ready */
+    writes = host->flash_writes;
+    flushes = host->flash_flushes;
+    for (uint32_t i = 0; i < 20; i++) {
+        ck_assert_int_eq(host_write(host, i, 1, 0, 0, PIECE_FUA), 0);
+        ck_assert_uint_eq(host->flash_writes, ++writes);
+    }
+    ck_assert_uint_eq(host->backing_writes, 0);
+    ck_assert_uint_eq(host->flash_flushes, flushes);
+    /* Over many segments: footers and headers add little. */
+    writes = host->flash_writes;
+    for (uint32_t i = 0; i < 500; i++)
+        ck_assert_int_eq(host_write(host, i, 1, 0, 0, PIECE_FUA), 0);
+    metadata = host->flash_writes - writes - 500;
+    ck_assert_uint_le(metadata, 3 * (2 * 500 / 59 + 2));
+    host_free(host);
+}
+END_TEST
+
+START_TEST(large_write_is_few_flash_writes)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 4);
+    uint64_t writes;
+
+    host_write(host, 0, 1, 0, 0, 0);
+    host_idle(host, 100000000);
+    writes = host->flash_writes;
+    ck_assert_int_eq(host_write(host, 64, 40, 0, 0, 0), 0);
+    ck_assert_uint_eq(host->flash_writes, writes + 1);
+    host_free(host);
+}
+END_TEST
+
+/* A cached block is not read from the backing store again, in RAM, on flash, or after a restart. */
+START_TEST(cache_stays_warm)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 5);
+    const struct counters *counters;
+
+    host_idle(host, 100000000);
+    for (uint64_t block = 0; block < 2048; block += 32) { /* the second half pushes out the first */
+        ck_assert_int_eq(host_read(host, block, 32, 0), 0);
+        host_idle(host, 10000000);
+    }
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t block = 0; block < 1024; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    counters = shard_counters(host->shard, HOST_VOLUME);
+    ck_assert_uint_eq(counters->flash_hit_blocks, 1024);
+    ck_assert_uint_eq(counters->miss_blocks, 0);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(write_through_is_on_both)
+{
+    struct host *host = host_new(MODE_WRITE_THROUGH, true, 6);
+
+    ck_assert_int_eq(host_write(host, 5, 3, 0, 0, 0), 0);
+    ck_assert(memcmp(host->backing + 5 * BLOCK_BYTES, host->model + 5 * BLOCK_BYTES,
+                     3 * BLOCK_BYTES) == 0);
+    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->flash_write_blocks, 3);
+    ck_assert_uint_gt(host->flash_fua, 0); /* I3 */
+    host_free(host);
+}
+END_TEST
+
+START_TEST(write_around_drops_the_copy_durably)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 7);
+
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    host_destage_all(host);
+    host->policy.mode = MODE_WRITE_AROUND;
+    shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(host_boot(host), 1); /* the old copy must not come back */
+    ck_assert_int_eq(host_read(host, 9, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(dirty_block_is_not_invalidated)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 8);
+
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(host_invalidate(host, 9, 1, 0), -EBUSY);
+    ck_assert_int_eq(host_read(host, 9, 1, 0), 0);
+    ck_assert_int_eq(host_invalidate(host, 9, 1, PIECE_DISCARD), 0);
+    memcpy(host->model + 9 * BLOCK_BYTES, host->backing + 9 * BLOCK_BYTES, BLOCK_BYTES);
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_int_eq(host_read(host, 9, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(scan_does_not_wear_a_full_flash)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 9);
+    uint64_t filled;
+
+    for (int pass = 0; pass < 2; pass++) /* fill the flash, so that no free room is left */
+        for (uint64_t block = 0; block < HOST_BLOCKS; block += 64)
+            ck_assert_int_eq(host_write(host, block, 64, 0, 0, 0), 0);
+    host_destage_all(host);
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t block = 0; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    filled = shard_counters(host->shard, HOST_VOLUME)->flash_fill_blocks;
+    ck_assert_uint_le(filled, 64);
+    host_free(host);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *cases = tcase_create("engine");
+
+    tcase_set_timeout(cases, 120);
+    tcase_add_loop_test(cases, contents_survive, 0, 8);
+    tcase_add_loop_test(cases, one_durable_write_is_one_flash_write, 0, 2);
+    tcase_add_test(cases, large_write_is_few_flash_writes);
+    tcase_add_test(cases, cache_stays_warm);
+    tcase_add_test(cases, write_through_is_on_both);
+    tcase_add_test(cases, write_around_drops_the_copy_durably);
+    tcase_add_test(cases, dirty_block_is_not_invalidated);
+    tcase_add_test(cases, scan_does_not_wear_a_full_flash);
+    return unit_run("engine", cases);
+}
