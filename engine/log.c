@@ -14,7 +14,7 @@
 #define CLEAN_BATCH_AGE_NS UINT64_C(2000000)
 #define MARK_IDLE_NS       UINT64_C(500000000)
 
-void log_init(struct shard *shard)
+void log_setup(struct shard *shard)
 {
     shard->batch_free = NULL;
     for (uint32_t i = shard->batch_count; i-- > 0;) {

@@ -503,7 +503,7 @@ struct append {
     bool fua;
 };
 
-void log_init(struct shard *shard);
+void log_setup(struct shard *shard);
 bool log_room(const struct shard *shard, uint32_t entries, bool reclaim);
 uint32_t log_append(struct shard *shard, const struct append *append, struct actions *out);
 void log_seal(struct shard *shard, uint16_t core, struct actions *out);

@@ -98,7 +98,7 @@ struct shard *shard_create(const struct shard_config *config, void *memory)
     piece_list_init(&shard->blocked);
     piece_list_init(&shard->paced);
     ram_init(shard);
-    log_init(shard);
+    log_setup(shard);
     destage_init(shard);
     recovery_init(shard);
     return shard;
