@@ -370,7 +370,7 @@ static void turn(struct core *core)
     handle_messages(core);
     expire_timers(core);
     more = settle(core);
-    if (!more) {
+    if (!more && !core->stopping) {
         atomic_store(&core->sleeping, true);
         if (atomic_load(&core->inbox) == NULL) {
             wait(core);
