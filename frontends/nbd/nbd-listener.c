@@ -17,6 +17,9 @@
 
 #define BACKLOG 128
 
+/* To connect takes the right to write. */
+#define UNIX_MODE 0660
+
 /* Without descriptors or memory there is nothing to do but wait for other connections to end. */
 #define ACCEPT_RETRY_NS UINT64_C(100000000)
 
@@ -56,18 +59,20 @@ static int bind_unix(int fd, const struct sockaddr_un *address)
 {
     int error;
 
-    /* The file gets the mode of the socket, less the umask: there is no moment in which others
-     * could connect. */
-    if (fchmod(fd, 0660) != 0)
+    /* The file gets the mode of the socket, less the umask: there is no moment in which others than
+     * owner and group could connect. */
+    if (fchmod(fd, UNIX_MODE) != 0)
         return -errno;
-    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
-        return 0;
-    if (errno != EADDRINUSE)
-        return -errno;
-    error = remove_stale(address);
-    if (error)
-        return error;
-    return bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 ? -errno : 0;
+    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0) {
+        if (errno != EADDRINUSE)
+            return -errno;
+        error = remove_stale(address);
+        if (error)
+            return error;
+        if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0)
+            return -errno;
+    }
+    return chmod(address->sun_path, UNIX_MODE) != 0 ? -errno : 0;
 }
 
 static int open_unix(struct nbd_listener *listener, const char *name, char *why, size_t why_bytes)

@@ -1,0 +1,453 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The NBD server against a client that knows the document, and clients that do not care.
+
+    nbd-protocol.py SOCKET WRITABLE READ_ONLY BROKEN [TEST...]
+
+The names are exports: a writable one of 64 MiB whose contents may be destroyed, and, where the
+server has them (else ""), one that is read-only and one all of whose requests fail.
+"""
+
+import os
+import random
+import socket
+import struct
+import sys
+import time
+
+import nbdraw as n
+from nbdraw import Client, Closed
+
+path = sys.argv[1]
+writable, read_only, broken = (name.encode() for name in sys.argv[2:5])
+random.seed(int(os.environ.get("SEED", "1")))
+
+
+def client(structured=False, name=writable):
+    return Client(path).enter(name, structured)
+
+
+# ---- handshake
+
+
+def test_abort_is_acknowledged():
+    with Client(path) as c:
+        c.greet()
+        assert c.option_replies(n.ABORT) == [(n.REP_ACK, b"")]
+        c.expect_close()
+
+
+def test_unknown_client_flags_drop_the_connection():
+    with Client(path) as c:
+        c.greet(flags=4 | 1)
+        c.expect_close()
+
+
+def test_export_name_of_an_unknown_export_drops_the_connection():
+    with Client(path) as c:
+        c.greet()
+        c.send(n.option(n.EXPORT_NAME, b"no such thing"))
+        c.expect_close()
+
+
+def test_export_name_with_zeroes():
+    for flags, zeroes in ((n.FIXED_NEWSTYLE, 124), (n.FIXED_NEWSTYLE | n.NO_ZEROES, 0), (0, 124)):
+        with Client(path) as c:
+            c.greet(flags)
+            c.send(n.option(n.EXPORT_NAME, writable))
+            c.receive(10)
+            assert c.receive(zeroes) == bytes(zeroes)
+            c.read(0, 1)
+
+
+def test_errors_leave_the_handshake_usable():
+    with Client(path) as c:
+        c.greet()
+        assert c.option_replies(n.GO, n.go_data(b"no such thing"))[-1][0] == n.ERR_UNKNOWN
+        assert c.option_replies(n.INFO, n.go_data(b"no such thing"))[-1][0] == n.ERR_UNKNOWN
+        assert c.option_replies(n.GO, b"")[-1][0] == n.ERR_INVALID
+        assert c.option_replies(n.LIST, b"x")[-1][0] == n.ERR_INVALID
+        assert c.option_replies(n.LIST, bytes(100000))[-1][0] == n.ERR_TOO_BIG
+        assert c.option_replies(12345, bytes(100000))[-1][0] == n.ERR_UNSUP
+        assert c.option_replies(n.STARTTLS)[-1][0] == n.ERR_UNSUP
+        assert c.option_replies(n.GO, n.go_data(writable, (0, 1, 2, 3)))[-1][0] == n.REP_ACK
+        assert len(c.read(0, 4096)) == 4096
+
+
+def test_requests_sent_along_with_go():
+    """A client that does not wait for the answer to GO is not to be confused."""
+    with Client(path) as c:
+        c.greet()
+        c.send(
+            n.option(n.GO, n.go_data(writable))
+            + n.request(n.WRITE, 1, 0, 3) + b"abc" + n.request(n.READ, 2, 0, 3)
+        )
+        assert c.option_reply(n.GO)[0] == n.REP_INFO
+        assert c.option_reply(n.GO)[0] == n.REP_ACK
+        c.lengths[2] = 3
+        assert c.reply()[:2] == (1, 0)
+        assert c.reply()[:3] == (2, 0, b"abc")
+
+
+def test_too_many_options():
+    with Client(path) as c:
+        c.greet()
+        for _ in range(64):
+            assert c.option_replies(n.STRUCTURED_REPLY)[0][0] == n.REP_ACK
+        c.send(n.option(n.LIST))
+        c.expect_close()
+
+
+def test_handshake_truncated_at_every_byte():
+    talk = struct.pack(">I", 3) + n.option(n.LIST) + n.option(n.GO, n.go_data(writable))
+    for end in range(len(talk)):
+        with Client(path) as c:
+            c.send(talk[:end])
+
+
+def test_handshake_byte_by_byte():
+    with Client(path) as c:
+        for byte in struct.pack(">I", 3) + n.option(n.GO, n.go_data(writable)):
+            c.send(bytes([byte]))
+        c.receive(18)
+        assert c.option_reply(n.GO)[0] == n.REP_INFO
+        assert c.option_reply(n.GO)[0] == n.REP_ACK
+        c.read(0, 1)
+
+
+# ---- requests
+
+
+def test_flags_of_the_export():
+    with client() as c:
+        assert c.flags == 0x56D
+    with client(structured=True) as c:
+        assert c.flags == 0x5ED
+    if read_only:
+        with client(name=read_only) as c:
+            assert c.flags == 0x50F
+
+
+def test_write_and_read_back():
+    for structured in (False, True):
+        with client(structured) as c:
+            for offset, length in ((0, 1), (1, 511), (4095, 2), (8192, 4096), (12287, 70000),
+                                   (1 << 20, 1 << 20), (3 << 20, 32 << 20), (c.bytes - 5, 5)):
+                data = random.randbytes(length)
+                c.write(offset, data, flags=random.choice((0, n.FUA)))
+                assert c.read(offset, length) == data
+                assert c.read(offset, length, flags=n.FUA) == data
+
+
+def test_zero_length_requests_succeed():
+    for structured in (False, True):
+        with client(structured) as c:
+            for command in (n.READ, n.WRITE, n.TRIM, n.CACHE, n.WRITE_ZEROES):
+                for offset in (0, 77, c.bytes):
+                    assert c.call(command, offset, 0) == (0, b"")
+
+
+def test_zeroes_trim_cache_flush():
+    with client() as c:
+        c.write(0, b"x" * 65536)
+        assert c.call(n.WRITE_ZEROES, 1, 4096) == (0, b"")
+        assert c.read(0, 4098) == b"x" + bytes(4096) + b"x"
+        assert c.call(n.WRITE_ZEROES, 8192, 8192, n.NO_HOLE | n.FUA) == (0, b"")
+        assert c.read(8191, 8194) == b"x" + bytes(8192) + b"x"
+        assert c.call(n.TRIM, 32768, 4096, n.FUA) == (0, b"")
+        assert c.call(n.CACHE, 0, 65536) == (0, b"")
+        assert c.call(n.FLUSH) == (0, b"")
+        assert c.call(n.FLUSH, flags=n.FUA) == (0, b"")
+
+
+def test_errors_are_those_of_the_document():
+    for structured in (False, True):
+        with client(structured) as c:
+            size = c.bytes
+            for command, offset, length, flags, expected in (
+                (n.READ, size, 1, 0, n.EINVAL),
+                (n.READ, size - 1, 2, 0, n.EINVAL),
+                (n.READ, 2**64 - 1, 2**32 - 1, 0, n.EINVAL),
+                (n.READ, 0, (32 << 20) + 1, 0, n.EINVAL),
+                (n.READ, 0, 512, n.NO_HOLE, n.EINVAL),
+                (n.READ, 0, 512, 0x8000, n.EINVAL),
+                (n.READ, 0, 512, n.DF, 0 if structured else n.EINVAL),
+                (n.READ, 0, (32 << 20) + 1, n.DF, n.EOVERFLOW if structured else n.EINVAL),
+                (n.TRIM, size - 1, 2, 0, n.EINVAL),
+                (n.CACHE, size - 1, 2, 0, n.EINVAL),
+                (n.WRITE_ZEROES, size - 1, 2, 0, n.ENOSPC),
+                (n.WRITE_ZEROES, 0, 512, 16, n.EINVAL),  # FAST_ZERO was not offered
+                (n.FLUSH, 0, 1, 0, n.EINVAL),
+                (n.FLUSH, 1, 0, 0, n.EINVAL),
+                (7, 0, 512, 0, n.EINVAL),  # BLOCK_STATUS was not negotiated
+                (99, 0, 512, 0, n.EINVAL),
+            ):
+                error, _ = c.call(command, offset, length, flags)
+                assert error == expected, (structured, command, offset, length, flags, error)
+
+
+def test_refused_writes_are_drained():
+    """Whatever follows a refused payload is found."""
+    with client() as c:
+        before = c.read(0, 4096)
+        for offset, length, flags, expected in (
+            (c.bytes - 1, 2, 0, n.ENOSPC),
+            (c.bytes, 1 << 20, 0, n.ENOSPC),
+            (0, 4096, n.NO_HOLE, n.EINVAL),
+            (0, (32 << 20) + 1, 0, n.EINVAL),
+            (0, 64 << 20, 0, n.EINVAL),
+        ):
+            error, _ = c.call(n.WRITE, offset, length, flags, data=b"\x25" * length)
+            assert error == expected, (offset, length, flags, error)
+        assert c.read(0, 4096) == before
+
+
+def test_enormous_writes_drop_the_connection():
+    with client() as c:
+        c.start(n.WRITE, 0, (64 << 20) + 1)
+        c.expect_close()
+
+
+def test_bad_magic_drops_the_connection():
+    with client() as c:
+        c.send(n.request(n.READ, 1, 0, 1, magic=0x25609512))
+        c.expect_close()
+
+
+def test_read_only_export():
+    if not read_only:
+        return
+    with client(name=read_only) as c:
+        for command in (n.WRITE, n.TRIM, n.WRITE_ZEROES):
+            data = b"d" * 4096 if command == n.WRITE else b""
+            assert c.call(command, 0, 4096, data=data)[0] == n.EPERM
+        c.read(0, 4096)
+
+
+def test_engine_errors_reach_the_client():
+    if not broken:
+        return
+    for structured in (False, True):
+        with client(structured, name=broken) as c:
+            for command in (n.READ, n.WRITE, n.TRIM, n.CACHE, n.WRITE_ZEROES):
+                data = b"d" * 512 if command == n.WRITE else b""
+                assert c.call(command, 0, 512, data=data)[0] == n.EIO
+
+
+def test_structured_errors_carry_text():
+    with client(structured=True) as c:
+        c.start(n.READ, c.bytes, 1)
+        _, error, _, text = c.reply()
+        assert error == n.EINVAL and b"beyond the end" in text
+
+
+# ---- many requests
+
+
+def test_requests_byte_by_byte():
+    with client() as c:
+        talk = n.request(n.WRITE, 1, 5, 6) + b"abcdef" + n.request(n.READ, 2, 4, 8)
+        for byte in talk:
+            c.send(bytes([byte]))
+        c.lengths[2] = 8
+        assert c.reply()[:2] == (1, 0)
+        assert c.reply()[2][1:7] == b"abcdef"
+
+
+def test_cut_everywhere():
+    """However the bytes are cut in two, the requests are the same."""
+    talk = (
+        n.request(n.WRITE, 1, 100, 50) + bytes(range(50)) + n.request(n.WRITE, 2, 150, 5) + b"hello"
+        + n.request(n.WRITE, 3, 1 << 30, 7) + b"refused" + n.request(n.READ, 4, 100, 55)
+    )
+    with client() as c:
+        for cut in range(len(talk)):
+            c.send(talk[:cut])
+            if cut % 7 == 0:
+                time.sleep(0.001)
+            c.send(talk[cut:])
+            c.lengths[4] = 55
+            replies = {}
+            for _ in range(4):
+                cookie, error, payload, _ = c.reply()
+                replies[cookie] = (error, payload)
+            assert replies[3] == (n.ENOSPC, b"")
+            assert replies[4][0] == 0
+            assert c.read(100, 55) == bytes(range(50)) + b"hello"
+
+
+def test_pipelined_mix():
+    """More requests than the server takes at once, of all sizes, many times over."""
+    with client() as c:
+        for size in (16, 512, 4096, 20000, 300000):
+            sent, contents = {}, {}
+            for i in range(400 if size < 300000 else 40):
+                data = random.randbytes(random.randint(1, size))
+                offset = i * (64 << 10) % (32 << 20) if size <= 20000 else i << 20
+                cookie = c.start(n.WRITE, offset, len(data), data=data)
+                sent[cookie] = None
+                contents[offset] = data
+            while sent:
+                cookie, error, _, _ = c.reply()
+                assert error == 0
+                del sent[cookie]
+            for offset, data in contents.items():
+                sent[c.start(n.READ, offset, len(data))] = data
+                if len(sent) == 64:
+                    expect_reads(c, sent)
+            expect_reads(c, sent)
+
+
+def expect_reads(c, sent):
+    while sent:
+        cookie, error, payload, _ = c.reply()
+        assert error == 0 and payload == sent[cookie]
+        del sent[cookie]
+
+
+def test_disconnect_answers_what_is_in_flight():
+    with client() as c:
+        data = random.randbytes(1 << 20)
+        cookies = {c.start(n.WRITE, 0, len(data), data=data)}
+        cookies |= {c.start(n.READ, i * 4096, 4096) for i in range(100)}
+        c.start(n.DISC)
+        while cookies:
+            cookie, error, _, _ = c.reply()
+            assert error == 0
+            cookies.remove(cookie)
+        c.expect_close()
+
+
+def test_half_closed_client_gets_its_replies():
+    with client() as c:
+        cookies = {c.start(n.READ, i * 4096, 4096) for i in range(50)}
+        c.socket.shutdown(socket.SHUT_WR)
+        while cookies:
+            cookies.remove(c.reply()[0])
+        c.expect_close()
+
+
+def test_truncated_write_is_not_done():
+    for sent in (0, 1, 27, 28, 29, 5000, 99999):
+        with client() as c:
+            c.write(0, bytes(100000))
+            c.send((n.request(n.WRITE, 1, 0, 100000) + b"\xff" * 100000)[:sent])
+        with client() as c:
+            assert c.read(0, 100000) == bytes(100000)
+
+
+# ---- hostile and slow clients cost only themselves
+
+
+def test_client_that_does_not_read():
+    with client() as greedy, client() as honest:
+        for i in range(1000):
+            greedy.socket.settimeout(0.2)
+            try:
+                greedy.socket.sendall(n.request(n.READ, i, 0, 1 << 20))
+            except (socket.timeout, TimeoutError):
+                break
+        for i in range(100):
+            honest.write(i * 4096, b"h" * 4096)
+            assert honest.read(i * 4096, 4096) == b"h" * 4096
+
+
+def test_client_that_reads_slowly():
+    with client() as slow, client() as honest:
+        data = random.randbytes(8 << 20)
+        honest.write(0, data)
+        cookies = {slow.start(n.READ, i << 20, 1 << 20): i for i in range(8)}
+        while cookies:
+            cookie, error, payload, _ = slow.reply()
+            i = cookies.pop(cookie)
+            assert error == 0 and payload == data[i << 20:(i + 1) << 20]
+            assert honest.read(0, 4096) == data[:4096]
+            time.sleep(0.02)
+
+
+def test_many_connections_at_once():
+    clients = [client() for _ in range(100)]
+    for i, c in enumerate(clients):
+        c.start(n.WRITE, i * 4096, 4096, data=bytes([i]) * 4096)
+    for c in clients:
+        assert c.reply()[1] == 0
+    for i, c in enumerate(clients):
+        assert clients[-1 - i].read(i * 4096, 4096) == bytes([i]) * 4096
+    for c in clients:
+        c.socket.close()
+
+
+def test_connections_that_come_and_go():
+    for i in range(500):
+        with Client(path) as c:
+            if i % 5 > 0:
+                c.greet()
+            if i % 5 > 1:
+                c.send(n.option(n.GO, n.go_data(writable)))
+            if i % 5 > 2:
+                c.send(n.request(n.READ, 1, 0, 1 << 20) + n.request(n.WRITE, 2, 0, 1 << 20))
+            if i % 5 > 3:
+                c.send(b"w" * 500000)
+
+
+def test_garbage():
+    """Random bytes at random places of a good conversation, for a while."""
+    end = time.monotonic() + float(os.environ.get("GARBAGE_SECONDS", "3"))
+    rounds = 0
+    with client() as honest:
+        while time.monotonic() < end:
+            rounds += 1
+            talk = bytearray(struct.pack(">I", 3))
+            talk += n.option(n.STRUCTURED_REPLY) if random.random() < 0.5 else b""
+            talk += n.option(n.GO, n.go_data(writable))
+            for i in range(random.randint(1, 20)):
+                length = random.choice((1, 512, 4096, 70000))
+                command = random.randrange(8)
+                talk += n.request(command, i, random.randrange(1 << 26), length,
+                                  random.choice((0, 0, 1, 2, 4)))
+                talk += random.randbytes(length) if command == n.WRITE else b""
+            if rounds % 4 > 0:
+                for _ in range(random.randint(1, 8)):
+                    talk[random.randrange(len(talk))] = random.randrange(256)
+            if rounds % 8 == 7:
+                talk = random.randbytes(random.randint(1, 2000))
+            with Client(path, timeout=5) as c:
+                c.socket.setblocking(False)
+                sent = 0
+                try:
+                    while sent < len(talk):
+                        sent += c.socket.send(talk[sent:sent + random.randint(1, 100000)])
+                    c.socket.recv(1 << 20)
+                except OSError:
+                    pass
+            # Garbage may write anywhere, so what is there is not compared.
+            honest.write(1 << 20, b"honest")
+            honest.read(1 << 20, 6)
+
+
+def main():
+    only = sys.argv[5:]
+    failures = 0
+    assert set(only) <= set(globals()), "no such test"
+    for name, test in list(globals().items()):
+        if not name.startswith("test_") or (only and name not in only):
+            continue
+        begin = time.monotonic()
+        try:
+            test()
+            verdict = "ok"
+        except (AssertionError, Closed, OSError, struct.error) as error:
+            failures += 1
+            line = error.__traceback__
+            while line.tb_next:
+                line = line.tb_next
+            verdict = f"FAILED: {error!r} at line {line.tb_lineno}"
+            inner = error.__traceback__.tb_next
+            if inner:
+                verdict += f" (of the test: {inner.tb_lineno})"
+        print(f"{name}: {verdict} ({time.monotonic() - begin:.2f} s)", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A stop answers what is in flight, and waits neither for clients that take
+# nothing nor for those that do not finish their handshake.
+. "$srcdir/tests/functions.sh"
+. "$srcdir/tests/system/nbd-memory.sh"
+requires_program python3
+requires_built tests/system/nbd-memory-server
+export PYTHONPATH=$srcdir/tests/system PYTHONDONTWRITEBYTECODE=1
+
+start_memory_server --cores 2 --delay 500000
+python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
+import os, signal, sys, time
+import nbdraw as n
+
+path, pid = sys.argv[1], int(sys.argv[2])
+clients = [n.Client(path).enter(b"memory") for _ in range(4)]
+silent = [n.Client(path) for _ in range(4)]
+for c in clients:
+    c.start(n.WRITE, 0, 4096, data=b"w" * 4096)
+    for i in range(20):
+        c.start(n.READ, i * 4096, 4096)
+    # A request that is not complete is not waited for.
+    c.send(n.request(n.WRITE, 99, 0, 100000) + b"incomplete")
+time.sleep(0.2)
+begin = time.monotonic()
+os.kill(pid, signal.SIGTERM)
+for c in clients:
+    assert sorted(c.reply()[0] for _ in range(21)) == list(range(1, 22))
+    c.expect_close()
+for c in silent:
+    try:
+        c.receive(18)
+        c.expect_close()
+    except n.Closed:
+        pass
+assert time.monotonic() - begin < 3, "it took too long"
+END
+wait "$memory_pid" || fail "status $?"
+expect_counter connections_open 0
+
+# A client that takes nothing is dropped after some seconds.
+start_memory_server
+python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
+import os, signal, sys, time
+import nbdraw as n
+
+path, pid = sys.argv[1], int(sys.argv[2])
+c = n.Client(path).enter(b"memory")
+for i in range(100):
+    c.start(n.READ, 0, 1 << 20)
+time.sleep(0.2)
+os.kill(pid, signal.SIGTERM)
+for _ in range(150):
+    time.sleep(0.1)
+    if not os.path.exists(f"/proc/{pid}"):
+        sys.exit(0)
+sys.exit("the server waits for a client that takes nothing")
+END
+wait "$memory_pid" || fail "status $?"
+expect_counter connections_open 0
+
+# Handshakes have a limit in time.
+start_memory_server --timeout 300
+python3 - "$tmpdir/memory.sock" <<'END'
+import sys, time
+import nbdraw as n
+
+begin = time.monotonic()
+for talk in (b"", b"\0\0\0\3", b"\0\0\0\3IHAVEOPT", b"\0\0\0\3" + n.option(n.LIST, length=1 << 31)):
+    with n.Client(sys.argv[1]) as c:
+        c.send(talk)
+        c.receive(18)
+        c.expect_close()
+assert 1 < time.monotonic() - begin < 3
+with n.Client(sys.argv[1]).enter(b"memory") as c:
+    time.sleep(1)  # not a limit of what comes after it
+    c.read(0, 1)
+END
+stop_memory_server
+expect_counter handshakes_failed 4
