@@ -524,6 +524,9 @@ static void batch_went_wrong(struct shard *shard, struct batch *batch, struct ac
     if (!segment->failed)
         action_notice(out, NOTICE_SEGMENT_FAILED, 0, segment_offset(shard, batch->segment));
     segment->failed = true;
+    if (!segment->untrusted)
+        shard->untrusted_count++;
+    segment->untrusted = true;
     for (uint32_t i = 0; i < batch->header->entry_count; i++)
         footer->entries[batch->footer_first + i].kind = 0; /* left out when it is written */
     if (shard->open_segment == batch->segment) {
@@ -646,6 +649,7 @@ void log_footer_write(struct shard *shard, struct footer_buffer *buffer, struct 
         segment_offset(shard, buffer->segment) + (uint64_t)shard->usable_end * BLOCK_BYTES;
     action->length = (uint32_t)buffer->write.iov[0].iov_len;
     action->owner = &buffer->write;
+    metadata_count(shard, action->length);
 }
 
 void log_footer_done(struct shard *shard, struct footer_buffer *buffer, int result,
@@ -656,6 +660,9 @@ void log_footer_done(struct shard *shard, struct footer_buffer *buffer, int resu
     if (result < 0) {
         segment->failed = true;
         action_notice(out, NOTICE_SEGMENT_FAILED, 0, segment_offset(shard, buffer->segment));
+    } else if (segment->untrusted) {
+        segment->untrusted = false;
+        shard->untrusted_count--;
     }
     segment->state = SEGMENT_CLOSED;
     buffer->segment = NONE;

@@ -125,7 +125,8 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct ac
     /* Hazard 8: not while the backing store's volatile cache may be what was read. */
     if (!volume || (frame_of(shard, id)->debt > volume->around_flushed && !MUTANT(8)))
         return false;
-    if (index_pending(shard, key) || !log_room(shard, 1, false))
+    /* Nor while a write of the block is on its way, through the log or around it. */
+    if (index_pending(shard, key) || active_overlap(shard, key, 1) || !log_room(shard, 1, false))
         return false;
     slot->bits |= FRAME_PROMOTING | (drop ? FRAME_DROP : 0);
     log_append(shard,

@@ -56,6 +56,7 @@ void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t se
     action->offset = segment_offset(shard, segment) + copy * (uint64_t)BLOCK_BYTES;
     action->length = BLOCK_BYTES;
     action->owner = &buffer->write;
+    metadata_count(shard, BLOCK_BYTES);
 }
 
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t index,
@@ -195,6 +196,9 @@ static void drained(struct shard *shard, bool retired)
     assert(segment->live == 0 && segment->dirty == 0);
     segment->ring_sequence = 0;
     segment->map_sequence = 0;
+    if (segment->untrusted)
+        shard->untrusted_count--;
+    segment->untrusted = false;
     if (retired) {
         segment->state = SEGMENT_RETIRED;
         shard->retired_count++;

@@ -127,6 +127,7 @@ struct segment {
     uint32_t ring_prev, ring_next;
     uint8_t state;
     bool failed;    /* a write to it failed: retire it instead of reusing it */
+    bool untrusted; /* ... a batch, and no footer says yet that its entries do not count */
     uint8_t footer; /* OPEN, CLOSING: index of its footer buffer */
     uint8_t found;  /* recovery: enum found_bits */
 };
@@ -335,6 +336,7 @@ struct shard_volume {
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
     bool failing;
     bool destage_all;
+    uint32_t stalled;
     uint16_t id;
 };
 
@@ -384,6 +386,8 @@ struct shard {
     struct entry echo[BATCH_ENTRIES_MAX];
     uint32_t echo_count, echo_slot, echo_slot_count;
     uint32_t write_failures; /* in a row */
+    uint32_t untrusted_count;
+    bool room_short; /* a stalled piece waits for log room, not only for its volume's limit */
     bool flash_failed;
 
     struct piece_list stalled; /* writes waiting for log room, first come first served */
@@ -423,6 +427,9 @@ void tick_want(struct shard *shard, uint64_t at_ns);
 void piece_list_init(struct piece_list *list);
 void piece_list_push(struct piece_list *list, struct piece *piece);
 struct piece *piece_list_pop(struct piece_list *list);
+/* Takes out the piece that *link, in the list, points at. */
+struct piece *piece_list_cut(struct piece_list *list, struct piece **link);
+void metadata_count(struct shard *shard, uint64_t bytes);
 static inline bool actions_full(const struct actions *out)
 {
     return out->count > ACTIONS_MAX - 160;

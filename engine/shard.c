@@ -160,15 +160,29 @@ void piece_list_push(struct piece_list *list, struct piece *piece)
     list->count++;
 }
 
-struct piece *piece_list_pop(struct piece_list *list)
+struct piece *piece_list_cut(struct piece_list *list, struct piece **link)
 {
-    struct piece *piece = list->first;
+    struct piece *piece = *link;
 
-    list->first = piece->next;
-    if (!list->first)
-        list->last = &list->first;
+    *link = piece->next;
+    if (list->last == &piece->next)
+        list->last = link;
     list->count--;
     return piece;
+}
+
+struct piece *piece_list_pop(struct piece_list *list)
+{
+    return piece_list_cut(list, &list->first);
+}
+
+/* What belongs to no volume is counted for the first. */
+void metadata_count(struct shard *shard, uint64_t bytes)
+{
+    if (shard->volume_count == 0)
+        return;
+    shard->volumes[0].counters.flash_metadata_writes++;
+    shard->volumes[0].counters.flash_bytes += bytes;
 }
 
 /* ---- events ----------------------------------------------------------------------------- */

@@ -144,6 +144,22 @@ static void through_release(struct shard *shard, struct piece *piece)
         shard_flash_read_end(shard, piece->slots[i]);
 }
 
+/* By due time. */
+static void pace(struct shard *shard, struct piece *piece)
+{
+    struct piece_list *list = &shard->paced;
+    struct piece **link = &list->first;
+
+    while (*link && (*link)->since_ns <= piece->since_ns)
+        link = &(*link)->next;
+    piece->next = *link;
+    *link = piece;
+    if (!piece->next)
+        list->last = &piece->next;
+    list->count++;
+    tick_want(shard, piece->since_ns);
+}
+
 static void piece_finish(struct shard *shard, struct piece *piece, struct actions *out)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
@@ -158,8 +174,7 @@ static void piece_finish(struct shard *shard, struct piece *piece, struct action
         return;
     }
     piece->since_ns = shard->now_ns + delay;
-    piece_list_push(&shard->paced, piece);
-    tick_want(shard, piece->since_ns);
+    pace(shard, piece);
 }
 
 static void piece_fail(struct shard *shard, struct piece *piece, int error, struct actions *out)
@@ -260,8 +275,11 @@ static void around_done(struct shard *shard, struct piece *piece, struct actions
     piece_finish(shard, piece, out);
 }
 
+/* Whether flash may hold an acceptable record of its blocks (I14). */
 static bool piece_cached(const struct shard *shard, const struct piece *piece)
 {
+    if (shard->untrusted_count > 0)
+        return true; /* a clean block of a failed batch may have landed all the same */
     for (uint32_t i = 0; i < piece->count; i++)
         if (index_flash(shard, piece_key(piece) + i) != NONE)
             return true;
@@ -282,6 +300,17 @@ static void absent_append(struct shard *shard, struct piece *piece, struct actio
                out);
 }
 
+static void stall(struct shard *shard, struct piece *piece)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    volume->stalled++;
+    volume->counters.stalled_pieces++;
+    piece->since_ns = shard->now_ns;
+    piece_list_push(&shard->stalled, piece);
+    tick_want(shard, shard->now_ns);
+}
+
 /* Hazard 7: the fact that the cached copies are dead is durable before the store changes. */
 static void around_start(struct shard *shard, struct piece *piece, struct actions *out)
 {
@@ -300,9 +329,7 @@ static void around_start(struct shard *shard, struct piece *piece, struct action
     } else if (log_room(shard, 1, false)) {
         absent_append(shard, piece, out);
     } else {
-        piece->since_ns = shard->now_ns;
-        piece_list_push(&shard->stalled, piece);
-        tick_want(shard, shard->now_ns);
+        stall(shard, piece);
     }
 }
 
@@ -317,14 +344,17 @@ uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume
     return capacity * percent / 100;
 }
 
-static bool append_admitted(const struct shard *shard, const struct piece *piece)
+static bool volume_full(const struct shard *shard, const struct piece *piece)
 {
     const struct shard_volume *volume = shard_volume((struct shard *)shard, piece->volume);
 
-    if (piece->state == WRITE_ABSENT_APPEND)
-        return log_room(shard, 1, false);
-    return volume && volume->dirty < dirty_high(shard, volume) &&
-           log_room(shard, piece->count, false);
+    return piece->state != WRITE_ABSENT_APPEND && volume &&
+           volume->dirty >= dirty_high(shard, volume);
+}
+
+static bool room_for(const struct shard *shard, const struct piece *piece)
+{
+    return log_room(shard, piece->state == WRITE_ABSENT_APPEND ? 1 : piece->count, false);
 }
 
 static void append_now(struct shard *shard, struct piece *piece, struct actions *out)
@@ -362,15 +392,11 @@ static void append(struct shard *shard, struct piece *piece, struct actions *out
         piece_fail(shard, piece, -EIO, out);
         return;
     }
-    if (shard->stalled.count == 0 && append_admitted(shard, piece)) {
+    if (!shard->room_short && volume->stalled == 0 && !volume_full(shard, piece) &&
+        room_for(shard, piece))
         append_now(shard, piece, out);
-        return;
-    }
-    if (volume)
-        volume->counters.stalled_pieces++;
-    piece->since_ns = shard->now_ns;
-    piece_list_push(&shard->stalled, piece);
-    tick_want(shard, shard->now_ns);
+    else
+        stall(shard, piece);
 }
 
 /* Every block of the piece is in the log. */
@@ -623,19 +649,36 @@ void write_backing_done(struct shard *shard, const struct event *event, struct a
 
 /* ---- waiting ---------------------------------------------------------------------------- */
 
+static void unstall(struct shard *shard, struct piece **link)
+{
+    struct piece *piece = piece_list_cut(&shard->stalled, link);
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (volume)
+        volume->stalled--;
+}
+
+/* First come, first served; but a volume at its limit does not hold up the others. */
 static void stalled_retry(struct shard *shard, struct actions *out)
 {
-    while (shard->stalled.first && !actions_full(out)) {
-        struct piece *piece = shard->stalled.first;
+    struct piece **link = &shard->stalled.first, *piece;
 
+    shard->room_short = false;
+    while ((piece = *link) && !actions_full(out)) {
         if (shard->flash_failed) {
-            piece_list_pop(&shard->stalled);
+            unstall(shard, link);
             piece_fail(shard, piece, -EIO, out);
             continue;
         }
-        if (!append_admitted(shard, piece))
+        if (volume_full(shard, piece)) {
+            link = &piece->next;
+            continue;
+        }
+        if (!room_for(shard, piece)) {
+            shard->room_short = true;
             return;
-        piece_list_pop(&shard->stalled);
+        }
+        unstall(shard, link);
         if (piece->state == WRITE_ABSENT_APPEND)
             absent_append(shard, piece, out);
         else
@@ -671,36 +714,48 @@ void write_progress(struct shard *shard, struct actions *out)
     }
 }
 
-void write_tick(struct shard *shard, struct actions *out)
+static void paced_release(struct shard *shard, struct actions *out)
 {
     struct piece *piece;
 
     while ((piece = shard->paced.first) && !actions_full(out)) {
         if (piece->since_ns > shard->now_ns && !shard->stopping) {
             tick_want(shard, piece->since_ns);
-            break;
+            return;
         }
         piece_list_pop(&shard->paced);
         action_reply(out, piece, piece->error);
     }
-    stalled_retry(shard, out);
-    while ((piece = shard->stalled.first) && !actions_full(out)) {
-        const struct shard_volume *volume = shard_volume(shard, piece->volume);
-        uint64_t timeout = volume && volume->policy.stall_timeout_ns
-                               ? volume->policy.stall_timeout_ns
-                               : STALL_TIMEOUT_NS;
+}
 
-        if (volume && shard->now_ns < piece->since_ns + timeout && !shard->stopping) {
-            tick_want(shard, piece->since_ns + timeout);
-            break;
-        }
-        if (volume && !volume->failing && !shard->stopping) {
-            piece->since_ns = shard->now_ns; /* slow, but it moves */
+/* A write that waited too long for space, because the backing store takes nothing, gets ENOSPC. */
+static void stalled_expire(struct shard *shard, struct actions *out)
+{
+    struct piece **link = &shard->stalled.first, *piece;
+
+    while ((piece = *link) && !actions_full(out)) {
+        const struct shard_volume *volume = shard_volume(shard, piece->volume);
+        uint64_t due = piece->since_ns + (volume && volume->policy.stall_timeout_ns
+                                              ? volume->policy.stall_timeout_ns
+                                              : STALL_TIMEOUT_NS);
+        bool failing = !volume || volume->failing;
+
+        if (shard->stopping || (failing && shard->now_ns >= due)) {
+            unstall(shard, link);
+            piece_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
             continue;
         }
-        piece_list_pop(&shard->stalled);
-        piece_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
+        if (failing)
+            tick_want(shard, due);
+        link = &piece->next;
     }
+}
+
+void write_tick(struct shard *shard, struct actions *out)
+{
+    paced_release(shard, out);
+    stalled_retry(shard, out);
+    stalled_expire(shard, out);
     if (actions_full(out))
         tick_want(shard, shard->now_ns); /* the rest */
 }
