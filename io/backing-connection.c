@@ -122,16 +122,18 @@ static void close_if_unpolled(struct backing_connection *connection)
 static void note_loss(struct backing_connection *connection, const char *reason)
 {
     struct backing_nbd *nbd = connection->nbd;
-    bool was_ready = connection->state == CONNECTION_READY;
+    bool was_last = false;
 
     pthread_mutex_lock(&nbd->state_lock);
     snprintf(nbd->last_error, sizeof(nbd->last_error), "%s", reason);
-    if (was_ready && --nbd->ready_count == 0)
+    if (connection->state == CONNECTION_READY && --nbd->ready_count == 0) {
         nbd->lost_since_ns = core_now(nbd->core);
+        was_last = true;
+    }
     pthread_mutex_unlock(&nbd->state_lock);
-    if (was_ready)
-        log_warning("lost a connection to the NBD server, will reconnect",
-                    LOG_STR("backing", nbd->backing.spec), LOG_STR("reason", reason));
+    if (was_last)
+        log_warning("lost the NBD server, reconnecting", LOG_STR("backing", nbd->backing.spec),
+                    LOG_STR("reason", reason));
 }
 
 void backing_connection_lose(struct backing_connection *connection, const char *reason)
@@ -173,6 +175,7 @@ static bool still_fits(struct backing_connection *connection)
 static void handshake_done(struct backing_connection *connection)
 {
     struct backing_nbd *nbd = connection->nbd;
+    bool is_first;
 
     if (!still_fits(connection)) {
         backing_connection_lose(connection, "the export became smaller or read-only");
@@ -181,9 +184,10 @@ static void handshake_done(struct backing_connection *connection)
     connection->state = CONNECTION_READY;
     connection->can_fua = nbd_can_fua(connection->handle) > 0;
     pthread_mutex_lock(&nbd->state_lock);
-    nbd->ready_count++;
+    is_first = nbd->ready_count++ == 0;
     pthread_mutex_unlock(&nbd->state_lock);
-    log_info("connected to the NBD server", LOG_STR("backing", nbd->backing.spec));
+    if (is_first)
+        log_notice("the NBD server is back", LOG_STR("backing", nbd->backing.spec));
     backing_nbd_connected(nbd);
 }
 

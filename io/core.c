@@ -242,6 +242,9 @@ void core_timer_arm(struct core *core, struct core_timer *timer, uint64_t due_ns
 {
     struct list *after;
 
+    if (due_ns <= core->now_ns)
+        due_ns =
+            core->now_ns + 1; /* in the next turn: one that arms itself must not keep this one */
     if (timer->armed) {
         if (timer->due_ns == due_ns)
             return;
@@ -268,13 +271,11 @@ static void expire_timers(struct core *core)
 {
     struct core_timer *timer;
 
-    /* A handler may arm its timer again, for later than now, and disarm others. */
+    /* A handler may arm its timer again, or hand it to another core: it is not looked at after. */
     while ((timer = list_first_entry(&core->timers, struct core_timer, link)) != NULL &&
            timer->due_ns <= core->now_ns) {
         core_timer_disarm(core, timer);
         timer->expired(core, timer);
-        if (timer->armed && timer->due_ns <= core->now_ns)
-            core_timer_arm(core, timer, core->now_ns + 1);
     }
 }
 
