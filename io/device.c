@@ -8,11 +8,15 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/format.h"
 #include "io/core.h"
 #include "io/uring-compat.h"
+
+#define BUSY_WAIT_MS  3000u
+#define BUSY_RETRY_MS 10u
 
 /* Reads one line of a queue attribute in sysfs; a partition's queue is that of its disk. */
 static bool queue_attribute(uint64_t number, const char *name, char *value, size_t bytes)
@@ -134,6 +138,22 @@ static int open_locked(struct device *device, const char *path, const struct sta
     return 0;
 }
 
+/* A ring holds its files until all its I/O has ended, and the kernel lets a ring go some time after
+ * its process has ended: a daemon that was killed keeps the lock for a moment.  Until then nothing
+ * may be read or written here (hazard 15), so waiting is right, not only patient. */
+static int open_patiently(struct device *device, const char *path, const struct stat *status,
+                          unsigned flags, char *why, size_t why_bytes)
+{
+    const struct timespec pause = {.tv_nsec = BUSY_RETRY_MS * 1000000l};
+    int error = open_locked(device, path, status, flags, why, why_bytes);
+
+    for (unsigned ms = 0; error == -EBUSY && ms < BUSY_WAIT_MS; ms += BUSY_RETRY_MS) {
+        nanosleep(&pause, NULL);
+        error = open_locked(device, path, status, flags, why, why_bytes);
+    }
+    return error;
+}
+
 int device_open(struct device *device, const char *path, unsigned flags, char *why,
                 size_t why_bytes)
 {
@@ -149,7 +169,7 @@ int device_open(struct device *device, const char *path, unsigned flags, char *w
         snprintf(why, why_bytes, "%s: neither a block device nor a regular file", path);
         return -ENOTBLK;
     }
-    error = open_locked(device, path, &status, flags, why, why_bytes);
+    error = open_patiently(device, path, &status, flags, why, why_bytes);
     if (error)
         return error;
     /* Again, of what was opened and is locked. */
@@ -173,8 +193,11 @@ void device_close(struct device *device)
 {
     if (device->slot >= 0)
         core_file_remove(device->slot);
-    if (device->fd >= 0)
+    if (device->fd >= 0) {
+        /* The ring may keep the description open for a moment longer. */
+        flock(device->fd, LOCK_UN);
         close(device->fd);
+    }
     device->fd = -1;
     device->slot = -1;
 }

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of the service as JSON. */
+#include "daemon/control-status.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/uuid.h"
+#include "io/backing.h"
+#include <config.h>
+
+static const char *mode_name(uint8_t mode)
+{
+    static const char *const names[] = {"write-back", "write-through", "write-around",
+                                        "pass-through"};
+
+    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
+}
+
+static json_t *number(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static double uptime_seconds(const struct service *service)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9 - (double)service->started_ns / 1e9;
+}
+
+/* ---- counters ------------------------------------------------------------------------------- */
+
+json_t *control_counters(const struct counters *counters)
+{
+    json_t *object = json_object();
+
+#define X(name, text) json_object_set_new(object, #name, number(counters->name));
+    COUNTERS(X)
+#undef X
+    return object;
+}
+
+json_t *control_reads(const struct counters *counters)
+{
+    uint64_t hits =
+        counters->ram_hit_blocks + counters->flash_hit_blocks + counters->zero_hit_blocks;
+    uint64_t all = hits + counters->miss_blocks;
+    json_t *ratio = all > 0 ? json_real((double)hits / (double)all) : json_null();
+
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "ram_blocks", number(counters->ram_hit_blocks),
+                     "flash_blocks", number(counters->flash_hit_blocks), "zero_blocks",
+                     number(counters->zero_hit_blocks), "miss_blocks",
+                     number(counters->miss_blocks), "hit_ratio", ratio);
+}
+
+/* ---- latencies ------------------------------------------------------------------------------ */
+
+/* The latency that `share` of the requests stayed below, in seconds. */
+static double percentile(const struct latency *latency, double share)
+{
+    uint64_t total = 0, seen = 0;
+
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+        total += latency->buckets[i];
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
+        seen += latency->buckets[i];
+        if (seen > 0 && (double)seen >= share * (double)total)
+            return (double)latency_bucket_limit_ns(i) / 1e9;
+    }
+    return 0;
+}
+
+static json_t *latency_json(const struct latency *latency)
+{
+    double mean = (double)latency->sum_ns / (double)latency->count / 1e9;
+
+    return json_pack("{s:o, s:f, s:f, s:f, s:f}", "count", number(latency->count), "mean_seconds",
+                     mean, "p50_seconds", percentile(latency, .5), "p99_seconds",
+                     percentile(latency, .99), "p999_seconds", percentile(latency, .999));
+}
+
+void latencies_read(struct cache *cache, uint16_t volume,
+                    struct latency latencies[LATENCY_OPS][TIERS])
+{
+    for (unsigned op = 0; op < LATENCY_OPS; op++) {
+        for (unsigned tier = 0; tier < TIERS; tier++)
+            cache_latency(cache, volume, (enum latency_op)op, (enum latency_tier)tier,
+                          &latencies[op][tier]);
+    }
+}
+
+json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS])
+{
+    static const char *const ops[] = {"read", "write", "flush", "zero"};
+    static const char *const tiers[] = {"ram", "flash", "backing"};
+    json_t *all = json_object();
+
+    for (unsigned op = 0; op < LATENCY_OPS; op++) {
+        json_t *of_op = json_object();
+
+        for (unsigned tier = 0; tier < TIERS; tier++) {
+            if (latencies[op][tier].count > 0)
+                json_object_set_new(of_op, tiers[tier], latency_json(&latencies[op][tier]));
+        }
+        json_object_set_new(all, ops[op], of_op);
+    }
+    return all;
+}
+
+/* ---- volumes -------------------------------------------------------------------------------- */
+
+/* In one word: what a person should worry about. */
+static const char *volume_state(const struct counters *counters, const char *backing)
+{
+    if (counters->lost_blocks > 0)
+        return "degraded";
+    if (strncmp(backing, "up", 2) != 0)
+        return "backing-down";
+    return "ok";
+}
+
+static const char *backing_spec(const struct service *service, const struct volume *volume)
+{
+    for (unsigned i = 0; i < service->config->volume_count; i++) {
+        if (strcmp(service->config->volumes[i].name, volume->name) == 0)
+            return service->config->volumes[i].backing;
+    }
+    return "";
+}
+
+static json_t *volume_json(struct service *service, struct volume *volume)
+{
+    struct counters counters;
+    char backing[256] = "";
+    uint64_t dirty = cache_dirty_blocks(service->cache, volume->id);
+
+    cache_counters(service->cache, volume->id, &counters);
+    backing_state(volume->backing, backing, sizeof(backing));
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "name", volume->name,
+        "state", volume_state(&counters, backing), "mode", mode_name(volume->mode), "bytes",
+        number(volume->bytes), "read_only", (int)volume->read_only, "nbd", (int)volume->nbd,
+        "backing", backing_spec(service, volume), "backing_state", backing, "dirty_bytes",
+        number(dirty << BLOCK_SHIFT), "read_bytes", number(counters.read_blocks << BLOCK_SHIFT),
+        "written_bytes", number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
+        number(counters.lost_blocks), "reads", control_reads(&counters));
+}
+
+json_t *control_volumes(struct service *service)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < volume_count(service->cache); i++)
+        json_array_append_new(array, volume_json(service, volume_at(service->cache, i)));
+    return array;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static json_t *flash_json(const struct service *service, const struct shard_status *status,
+                          const struct cache_facts *facts)
+{
+    const struct superblock *sb = cache_superblock(service->cache);
+    char text[UUID_TEXT_BYTES];
+    struct uuid uuid;
+
+    memcpy(uuid.bytes, sb->uuid, sizeof(uuid.bytes));
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+                     "path", service->config->cache.flash, "uuid", uuid_print(text, &uuid), "state",
+                     status->flash_failed ? "failed" : "ok", "bytes", number(sb->device_bytes),
+                     "segment_bytes", number(sb->segment_bytes), "shards", number(sb->shard_count),
+                     "session", number(sb->session), "needs_flushes", (int)facts->flash_volatile,
+                     "capacity_bytes", number(status->slots_total << BLOCK_SHIFT), "used_bytes",
+                     number(status->slots_used << BLOCK_SHIFT), "dirty_bytes",
+                     number(status->slots_dirty << BLOCK_SHIFT), "segments", "total",
+                     number(status->segments_total), "free", number(status->segments_free),
+                     "retired", number(status->segments_retired));
+}
+
+static json_t *nbd_json(const struct service *service)
+{
+    struct nbd_counters counters = {0};
+    json_t *object = json_object(), *listen = json_array(), *all = json_object();
+    const char *address;
+
+    if (service->nbd != NULL)
+        nbd_server_counters(service->nbd, &counters);
+    for (unsigned i = 0;
+         service->nbd != NULL && (address = nbd_server_address(service->nbd, i)) != NULL; i++)
+        json_array_append_new(listen, json_string(address));
+#define X(name, text) json_object_set_new(all, #name, number(counters.name));
+    NBD_COUNTERS(X)
+#undef X
+    json_object_set_new(object, "listen", listen);
+    json_object_set_new(object, "connections", number(counters.connections_open));
+    json_object_set_new(object, "counters", all);
+    return object;
+}
+
+static json_t *notices_json(const struct cache_facts *facts)
+{
+    json_t *object = json_object();
+
+#define X(name, text) json_object_set_new(object, #name, number(facts->notices[name]));
+    NOTICES(X)
+#undef X
+    return object;
+}
+
+static json_t *cores_json(const struct service *service)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < service->core_count; i++)
+        json_array_append_new(array, number(service->cores[i]));
+    return array;
+}
+
+json_t *control_status(struct service *service)
+{
+    struct shard_status status;
+    struct cache_facts facts;
+
+    cache_status(service->cache, &status);
+    cache_facts(service->cache, &facts);
+    return json_pack(
+        "{s:s, s:i, s:s, s:f, s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:f, s:b, s:o}, s:{s:o, s:o}, "
+        "s:b, s:o, s:o, s:o}",
+        "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
+        service_state_name((enum service_state)atomic_load(&service->state)), "uptime_seconds",
+        uptime_seconds(service), "config", service->config_path, "control",
+        service->config->daemon.control, "cores", cores_json(service), "flash",
+        flash_json(service, &status, &facts), "ram", "bytes",
+        number(status.frames_total << BLOCK_SHIFT), "used_bytes",
+        number(status.frames_used << BLOCK_SHIFT), "recovery", "seconds", facts.recovery_seconds,
+        "stopped_cleanly", (int)facts.started_clean, "blocks", number(status.recovery_entries),
+        "metadata", "bytes", number(status.memory_bytes), "stalled_writes",
+        number(status.stalled_pieces), "buffers_registered", (int)facts.buffers_registered,
+        "notices", notices_json(&facts), "nbd", nbd_json(service), "volumes",
+        control_volumes(service));
+}

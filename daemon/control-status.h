@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of the service as JSON.  The keys are an interface: add, do not rename. */
+#ifndef DAEMON_CONTROL_STATUS_H
+#define DAEMON_CONTROL_STATUS_H
+
+#include <jansson.h>
+
+#include "daemon/service.h"
+
+/* Everything that `status` shows. */
+json_t *control_status(struct service *service);
+
+/* The array that `volumes` shows. */
+json_t *control_volumes(struct service *service);
+
+/* Counters as an object, by their names. */
+json_t *control_counters(const struct counters *counters);
+
+/* {"ram": .., "flash": .., "zero": .., "miss": .., "hit_ratio": ..}; the ratio is null before the
+ * first read. */
+json_t *control_reads(const struct counters *counters);
+
+/* Of one volume: by operation and tier, where there were any. */
+json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS]);
+
+void latencies_read(struct cache *cache, uint16_t volume,
+                    struct latency latencies[LATENCY_OPS][TIERS]);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a control request does, and its reply. */
+#include "daemon/control-verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "daemon/control-status.h"
+
+/* Counters of the engine only go up; a reset is remembered here and taken off. */
+struct control_baseline {
+    struct counters counters;
+    struct latency latencies[LATENCY_OPS][TIERS];
+};
+
+json_t *control_success(json_t *result)
+{
+    return json_pack("{s:b, s:o}", "ok", 1, "result", result);
+}
+
+json_t *control_refusal(const char *what, const char *why)
+{
+    return json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "what", what, "why", why);
+}
+
+/* ---- arguments ------------------------------------------------------------------------------ */
+
+static bool flag_of(const json_t *request, const char *key)
+{
+    return json_is_true(json_object_get(request, key));
+}
+
+/* The volume that a request names: *volume is NULL when it names none.  False: there is none of
+ * this name, or it is no name; *refusal then is the reply. */
+static bool volume_of(struct control_verbs *verbs, const json_t *request, const char *verb,
+                      struct volume **volume, json_t **refusal)
+{
+    const json_t *named = json_object_get(request, "volume");
+    const char *name = json_string_value(named);
+    char what[200];
+
+    *volume = NULL;
+    if (named == NULL || json_is_null(named))
+        return true;
+    snprintf(what, sizeof(what), "%s %.128s", verb, name ? name : "");
+    if (name != NULL && *name != '\0')
+        *volume = volume_find(verbs->service->cache, name);
+    if (*volume == NULL)
+        *refusal = control_refusal(what, "there is no such volume");
+    return *volume != NULL;
+}
+
+/* ---- stats ---------------------------------------------------------------------------------- */
+
+static struct control_baseline *baseline_of(struct control_verbs *verbs,
+                                            const struct volume *volume)
+{
+    if (verbs->baselines == NULL)
+        verbs->baselines = calloc(volume_count(verbs->service->cache), sizeof(*verbs->baselines));
+    return verbs->baselines != NULL ? &verbs->baselines[volume->index] : NULL;
+}
+
+static void latency_subtract(struct latency *latency, const struct latency *base)
+{
+    latency->count -= base->count;
+    latency->sum_ns -= base->sum_ns;
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+        latency->buckets[i] -= base->buckets[i];
+}
+
+static void baseline_subtract(struct control_baseline *stats, const struct control_baseline *base)
+{
+#define X(name, text) stats->counters.name -= base->counters.name;
+    COUNTERS(X)
+#undef X
+    for (unsigned op = 0; op < LATENCY_OPS; op++) {
+        for (unsigned tier = 0; tier < TIERS; tier++)
+            latency_subtract(&stats->latencies[op][tier], &base->latencies[op][tier]);
+    }
+}
+
+/* Adds one volume's to `array`; what is reset counts from here on. */
+static bool stats_append(struct control_verbs *verbs, struct volume *volume, bool reset,
+                         json_t *array)
+{
+    struct control_baseline *base = baseline_of(verbs, volume);
+    struct control_baseline *stats = malloc(2 * sizeof(*stats));
+
+    if (base == NULL || stats == NULL) {
+        free(stats);
+        return false;
+    }
+    cache_counters(verbs->service->cache, volume->id, &stats[0].counters);
+    latencies_read(verbs->service->cache, volume->id, stats[0].latencies);
+    stats[1] = stats[0];
+    baseline_subtract(&stats[0], base);
+    json_array_append_new(
+        array, json_pack("{s:s, s:o, s:o, s:o}", "name", volume->name, "counters",
+                         control_counters(&stats[0].counters), "reads",
+                         control_reads(&stats[0].counters), "latency",
+                         control_latencies((const struct latency(*)[TIERS])stats[0].latencies)));
+    if (reset)
+        *base = stats[1];
+    free(stats);
+    return true;
+}
+
+static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
+{
+    struct cache *cache = verbs->service->cache;
+    bool reset = flag_of(request, "reset"), enough = true;
+    struct volume *volume;
+    json_t *refusal, *array;
+
+    if (!volume_of(verbs, request, "stats", &volume, &refusal))
+        return refusal;
+    array = json_array();
+    if (volume != NULL)
+        enough = stats_append(verbs, volume, reset, array);
+    for (unsigned i = 0; volume == NULL && i < volume_count(cache) && enough; i++)
+        enough = stats_append(verbs, volume_at(cache, i), reset, array);
+    if (!enough) {
+        json_decref(array);
+        return control_refusal("stats", "out of memory");
+    }
+    return control_success(json_pack("{s:o}", "volumes", array));
+}
+
+/* ---- flush ---------------------------------------------------------------------------------- */
+
+/* Asked again and again by a client that waits, so that what was written meanwhile goes, too. */
+static json_t *answer_flush(struct control_verbs *verbs, const json_t *request)
+{
+    struct cache *cache = verbs->service->cache;
+    struct volume *volume;
+    uint16_t id;
+    json_t *refusal;
+
+    if (!volume_of(verbs, request, "flush", &volume, &refusal))
+        return refusal;
+    id = volume != NULL ? volume->id : VOLUME_ALL;
+    cache_destage_all(cache, id);
+    return control_success(json_pack("{s:I}", "dirty_bytes",
+                                     (json_int_t)(cache_dirty_blocks(cache, id) << BLOCK_SHIFT)));
+}
+
+/* ---- the others ----------------------------------------------------------------------------- */
+
+static json_t *answer_status(struct control_verbs *verbs, const json_t *request)
+{
+    (void)request;
+    return control_success(control_status(verbs->service));
+}
+
+static json_t *answer_volumes(struct control_verbs *verbs, const json_t *request)
+{
+    (void)request;
+    return control_success(json_pack("{s:o}", "volumes", control_volumes(verbs->service)));
+}
+
+static json_t *answer_shutdown(struct control_verbs *verbs, const json_t *request)
+{
+    bool flush = flag_of(request, "flush");
+
+    log_notice("a shutdown was asked for", LOG_STR("flush", flush ? "yes" : "no"));
+    verbs->shutdown(verbs->opaque, flush);
+    return NULL;
+}
+
+json_t *control_answer(struct control_verbs *verbs, const json_t *request)
+{
+    static const struct {
+        const char *name;
+        json_t *(*answer)(struct control_verbs *verbs, const json_t *request);
+    } table[] = {
+        {"status", answer_status}, {"volumes", answer_volumes},   {"stats", answer_stats},
+        {"flush", answer_flush},   {"shutdown", answer_shutdown},
+    };
+    const char *verb = json_string_value(json_object_get(request, "verb"));
+
+    if (verb == NULL)
+        return control_refusal("request", "it names no verb");
+    for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (strcmp(table[i].name, verb) == 0)
+            return table[i].answer(verbs, request);
+    }
+    return control_refusal(verb, "not available in this version");
+}
+
+void control_verbs_free(struct control_verbs *verbs)
+{
+    free(verbs->baselines);
+    verbs->baselines = NULL;
+}

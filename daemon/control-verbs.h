@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a control request does, and its reply. */
+#ifndef DAEMON_CONTROL_VERBS_H
+#define DAEMON_CONTROL_VERBS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "daemon/service.h"
+
+struct control_baseline;
+
+struct control_verbs {
+    struct service *service;
+    void (*shutdown)(void *opaque, bool flush);
+    void *opaque;
+    struct control_baseline *baselines; /* by volume: what counters were when they were reset */
+};
+
+/* The reply, which the caller owns; NULL: it comes when the daemon has stopped.  Never blocks for
+ * longer than a shard's lock is held. */
+json_t *control_answer(struct control_verbs *verbs, const json_t *request);
+
+void control_verbs_free(struct control_verbs *verbs);
+
+/* {"ok": true, "result": ...}; takes `result` over. */
+json_t *control_success(json_t *result);
+
+/* {"ok": false, "error": {"what": ..., "why": ...}} */
+json_t *control_refusal(const char *what, const char *why);
+
+#endif

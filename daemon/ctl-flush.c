@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blkcachectl flush and shutdown. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/size.h"
+#include "daemon/ctl-client.h"
+#include "daemon/progress.h"
+
+#define POLL_NS 50000000
+
+struct flush {
+    const char *volume; /* NULL: all */
+    bool wait;
+};
+
+static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
+                  struct flush *flush)
+{
+    static const struct option options[] = {{"wait", no_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
+    int option;
+
+    while ((option = ctl_option(ctl, verb, argc, argv, options)) != -1) {
+        if (option != 'w')
+            return false;
+        flush->wait = true;
+    }
+    if (!ctl_arguments(verb, argc, 0, 1))
+        return false;
+    flush->volume = optind < argc ? argv[optind] : NULL;
+    return true;
+}
+
+/* Asks for it, and how much is still dirty. */
+static enum ctl_exit ask(struct ctl_client *client, const struct flush *flush, uint64_t *dirty)
+{
+    json_t *request = json_pack("{s:s}", "verb", "flush"), *answer;
+    enum ctl_exit failed;
+
+    if (flush->volume != NULL)
+        json_object_set_new(request, "volume", json_string(flush->volume));
+    failed = ctl_ask(client, request, CTL_ANSWER_SECONDS, &answer);
+    if (failed)
+        return failed;
+    *dirty = (uint64_t)json_integer_value(json_object_get(answer, "dirty_bytes"));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+/* Until nothing is dirty, what is written meanwhile included. */
+static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client,
+                                const struct flush *flush, uint64_t *dirty)
+{
+    const struct timespec pause = {.tv_nsec = POLL_NS};
+    enum ctl_exit failed = CTL_DONE;
+    uint64_t most = *dirty;
+    struct progress progress;
+
+    progress_begin(&progress, "writing back", ctl->terminal);
+    while (*dirty > 0 && !failed) {
+        nanosleep(&pause, NULL);
+        failed = ask(client, flush, dirty);
+        if (*dirty > most)
+            most = *dirty;
+        progress_bytes(&progress, most - *dirty, most);
+    }
+    progress_end(&progress);
+    return failed;
+}
+
+enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    struct flush flush = {0};
+    struct ctl_client client;
+    char size[SIZE_TEXT_BYTES];
+    uint64_t dirty = 0, asked = 0;
+    enum ctl_exit failed;
+
+    if (!parse(ctl, verb, argc, argv, &flush))
+        return CTL_USAGE;
+    failed = ctl_connect(ctl, &client);
+    if (failed)
+        return failed;
+    failed = ask(&client, &flush, &dirty);
+    asked = dirty;
+    if (!failed && flush.wait)
+        failed = wait_clean(ctl, &client, &flush, &dirty);
+    ctl_disconnect(&client);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(json_pack("{s:I, s:I}", "dirty_bytes_before", (json_int_t)asked,
+                                        "dirty_bytes", (json_int_t)dirty));
+    if (dirty == 0)
+        printf("%s: nothing is dirty\n", flush.volume ? flush.volume : "all volumes");
+    else
+        printf("%s: %s are being written back\n", flush.volume ? flush.volume : "all volumes",
+               size_print_human(size, dirty));
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_shutdown_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    static const struct option options[] = {{"flush", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    struct ctl_client client;
+    enum ctl_exit failed;
+    json_t *answer;
+    bool flush = false;
+    int option;
+
+    while ((option = ctl_option(ctl, verb, argc, argv, options)) != -1) {
+        if (option != 'f')
+            return CTL_USAGE;
+        flush = true;
+    }
+    if (!ctl_arguments(verb, argc, 0, 0))
+        return CTL_USAGE;
+    failed = ctl_connect(ctl, &client);
+    if (failed)
+        return failed;
+    /* The answer comes when it has stopped. */
+    failed = ctl_ask(&client, json_pack("{s:s, s:b}", "verb", "shutdown", "flush", (int)flush), 0,
+                     &answer);
+    ctl_disconnect(&client);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(answer);
+    json_decref(answer);
+    puts("stopped");
+    return CTL_DONE;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blkcachectl: the control tool. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/ctl.h"
+#include "daemon/suggest.h"
+#include <config.h>
+
+/* Every verb, those of later versions too: a script that names one is told so. */
+static const struct ctl_verb verbs[] = {
+    {"status", "", "the daemon, its flash and its volumes", false, ctl_status_run},
+    {"volumes", "", "the volumes, one a line", false, ctl_volumes_run},
+    {"stats", "[VOLUME] [--reset]", "counters and latencies", false, ctl_stats_run},
+    {"set", "VOLUME KEY VALUE [--wait]", "change a policy", false, NULL},
+    {"flush", "[VOLUME] [--wait]", "write all dirty data to the backing store", false,
+     ctl_flush_run},
+    {"attach", "VOLUME", "take a volume into service", false, NULL},
+    {"detach", "VOLUME", "take a volume out of service", false, NULL},
+    {"prefetch", "VOLUME [OFFSET LENGTH]", "read into the cache", false, NULL},
+    {"invalidate", "VOLUME [OFFSET LENGTH] [--discard-dirty]", "drop from the cache", false, NULL},
+    {"pause-fill", "VOLUME", "let reads leave the cache as it is", false, NULL},
+    {"resume-fill", "VOLUME", "let reads fill the cache again", false, NULL},
+    {"mrc", "VOLUME", "miss ratio against cache size", false, NULL},
+    {"events", "[--follow]", "what happened", false, NULL},
+    {"top", "", "what happens", false, NULL},
+    {"reload", "", "read the configuration again", false, NULL},
+    {"shutdown", "[--flush]", "stop the daemon; dirty data stays on flash", false,
+     ctl_shutdown_run},
+    {"format", "[--force] [--quick] [--segment-size SIZE] [--shards N] [--size SIZE] PATH",
+     "prepare a flash device or file", true, ctl_format_run},
+    {"check", "PATH", "verify a flash device or file", true, ctl_check_run},
+    {"dump", "[--segment N] PATH", "print what is on a flash device or file", true, ctl_dump_run},
+};
+
+#define VERB_COUNT (sizeof(verbs) / sizeof(verbs[0]))
+
+static void help_group(bool offline)
+{
+    for (unsigned i = 0; i < VERB_COUNT; i++) {
+        if (verbs[i].offline != offline)
+            continue;
+        printf("  %s%s%s\n        %s%s\n", verbs[i].name, *verbs[i].usage ? " " : "",
+               verbs[i].usage, verbs[i].text,
+               verbs[i].run == NULL ? " (not available in this version)" : "");
+    }
+}
+
+static enum ctl_exit help(void)
+{
+    puts("Usage: blkcachectl [-s SOCKET] [--json] VERB [ARGUMENT...]\n"
+         "Controls blkcached, the flash cache for block devices.\n"
+         "\n"
+         "  -s, --socket SOCKET   where the daemon listens; default " CTL_SOCKET_DEFAULT "\n"
+         "      --json            print JSON, for programs\n"
+         "      --version         print the version\n"
+         "      --help            print this\n"
+         "\n"
+         "Verbs for a running daemon:");
+    help_group(false);
+    puts("\nVerbs for a flash device or file that no daemon uses:");
+    help_group(true);
+    puts("\n  format: --force overwrites other data; --size creates a file of this size;\n"
+         "          --quick leaves a file's blocks unwritten, which makes first writes slower\n"
+         "\nSizes take K, M, G, T (1024).\n"
+         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 daemon not reachable.");
+    return CTL_DONE;
+}
+
+static enum ctl_exit misused(const char *what, const char *why)
+{
+    fprintf(stderr, "blkcachectl: %s: %s; see blkcachectl --help\n", what, why);
+    return CTL_USAGE;
+}
+
+static enum ctl_exit unknown_verb(const char *typed)
+{
+    const char *names[VERB_COUNT], *meant;
+    char why[80] = "unknown verb";
+
+    for (unsigned i = 0; i < VERB_COUNT; i++)
+        names[i] = verbs[i].name;
+    meant = suggest(typed, names, VERB_COUNT);
+    if (meant != NULL)
+        snprintf(why, sizeof(why), "unknown verb, did you mean \"%s\"?", meant);
+    return misused(typed, why);
+}
+
+static enum ctl_exit verb_run(struct ctl *ctl, int argc, char **argv)
+{
+    for (unsigned i = 0; i < VERB_COUNT; i++) {
+        if (strcmp(verbs[i].name, argv[0]) != 0)
+            continue;
+        if (verbs[i].run == NULL)
+            return ctl_fail(argv[0], "not available in this version");
+        optind = 0;
+        return verbs[i].run(ctl, &verbs[i], argc, argv);
+    }
+    return unknown_verb(argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+    enum {
+        OPTION_JSON = 256,
+        OPTION_VERSION,
+        OPTION_HELP
+    };
+    static const struct option options[] = {
+        {"socket", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
+    };
+    struct ctl ctl = {.socket = CTL_SOCKET_DEFAULT, .terminal = isatty(STDERR_FILENO)};
+    int option;
+
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "+:s:", options, NULL)) != -1) {
+        switch (option) {
+        case 's': ctl.socket = optarg; break;
+        case OPTION_JSON: ctl.json = true; break;
+        case OPTION_VERSION: puts("blkcachectl " PACKAGE_VERSION); return CTL_DONE;
+        case OPTION_HELP: return help();
+        case ':': return misused(argv[optind - 1], "needs a value");
+        default: return misused(argv[optind - 1], "unknown option");
+        }
+    }
+    if (optind == argc)
+        return misused("usage", "no verb given");
+    return verb_run(&ctl, argc - optind, argv + optind);
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blkcachectl status and volumes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/size.h"
+#include "daemon/ctl-client.h"
+#include "daemon/table.h"
+
+/* ---- values of the answer -------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "?";
+}
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static double real_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static bool is_true(const json_t *object, const char *key)
+{
+    return json_is_true(json_object_get(object, key));
+}
+
+static unsigned percent(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (unsigned)(part * 100 / whole) : 0;
+}
+
+static const char *size_of(char text[SIZE_TEXT_BYTES], const json_t *object, const char *key)
+{
+    return size_print_human(text, number_of(object, key));
+}
+
+/* "3 d 4 h", in two units at most. */
+static void print_duration(double seconds)
+{
+    unsigned long all = (unsigned long)seconds;
+
+    if (all >= 86400)
+        printf("%lu d %lu h", all / 86400, all % 86400 / 3600);
+    else if (all >= 3600)
+        printf("%lu h %lu min", all / 3600, all % 3600 / 60);
+    else if (all >= 60)
+        printf("%lu min %lu s", all / 60, all % 60);
+    else
+        printf("%lu s", all);
+}
+
+/* ---- volumes -------------------------------------------------------------------------------- */
+
+static void volume_rows(struct table *table, const json_t *volumes)
+{
+    char size[SIZE_TEXT_BYTES], dirty[SIZE_TEXT_BYTES], in[SIZE_TEXT_BYTES], out[SIZE_TEXT_BYTES];
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(volumes, i, volume)
+    {
+        const json_t *ratio = json_object_get(json_object_get(volume, "reads"), "hit_ratio");
+
+        table_cell(table, "%s", text_of(volume, "name"));
+        table_cell(table, "%s", size_of(size, volume, "bytes"));
+        table_cell(table, "%s%s", text_of(volume, "mode"),
+                   is_true(volume, "read_only") ? ", read-only" : "");
+        table_cell(table, "%s", text_of(volume, "state"));
+        table_cell(table, "%s", size_of(dirty, volume, "dirty_bytes"));
+        if (json_is_number(ratio))
+            table_cell(table, "%.1f %%", json_number_value(ratio) * 100);
+        else
+            table_cell(table, "-");
+        table_cell(table, "%s", size_of(in, volume, "read_bytes"));
+        table_cell(table, "%s", size_of(out, volume, "written_bytes"));
+        table_cell(table, "%s (%s)", text_of(volume, "backing"), text_of(volume, "backing_state"));
+    }
+}
+
+static void print_volumes(const json_t *volumes, const char *indent)
+{
+    static const char *const titles[] = {"VOLUME", "SIZE", "MODE",    "STATE",  "DIRTY",
+                                         "HITS",   "READ", "WRITTEN", "BACKING"};
+    struct table table;
+
+    if (json_array_size(volumes) == 0) {
+        printf("%sno volumes\n", indent);
+        return;
+    }
+    table_begin(&table, "lrllrrrrl");
+    for (unsigned i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+        table_cell(&table, "%s", titles[i]);
+    volume_rows(&table, volumes);
+    table_end(&table, indent, stdout);
+}
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+static void print_daemon(const json_t *status)
+{
+    const json_t *recovery = json_object_get(status, "recovery");
+
+    printf("blkcached %s, %s, pid %llu, up ", text_of(status, "version"), text_of(status, "state"),
+           (unsigned long long)number_of(status, "pid"));
+    print_duration(real_of(status, "uptime_seconds"));
+    printf(", %zu core%s\n", json_array_size(json_object_get(status, "cores")),
+           json_array_size(json_object_get(status, "cores")) == 1 ? "" : "s");
+    printf("  recovery  %.3f s for %llu blocks, after %s\n", real_of(recovery, "seconds"),
+           (unsigned long long)number_of(recovery, "blocks"),
+           is_true(recovery, "stopped_cleanly") ? "a clean stop" : "a crash");
+}
+
+static void print_flash(const json_t *status)
+{
+    const json_t *flash = json_object_get(status, "flash");
+    const json_t *segments = json_object_get(flash, "segments");
+    const json_t *ram = json_object_get(status, "ram");
+    uint64_t capacity = number_of(flash, "capacity_bytes");
+    char one[SIZE_TEXT_BYTES], other[SIZE_TEXT_BYTES];
+
+    printf("  flash     %s, %s, %s", text_of(flash, "path"), size_of(one, flash, "bytes"),
+           text_of(flash, "state"));
+    if (number_of(segments, "retired") > 0)
+        printf(", %llu of %llu segments given up after write errors",
+               (unsigned long long)number_of(segments, "retired"),
+               (unsigned long long)number_of(segments, "total"));
+    putchar('\n');
+    printf("            %s used (%u %%), %s dirty (%u %%)\n", size_of(one, flash, "used_bytes"),
+           percent(number_of(flash, "used_bytes"), capacity), size_of(other, flash, "dirty_bytes"),
+           percent(number_of(flash, "dirty_bytes"), capacity));
+    printf("  ram       %s of %s used", size_of(one, ram, "used_bytes"),
+           size_of(other, ram, "bytes"));
+    printf(", %s of metadata\n", size_of(one, json_object_get(status, "metadata"), "bytes"));
+}
+
+static void print_nbd(const json_t *status)
+{
+    const json_t *nbd = json_object_get(status, "nbd");
+    const json_t *listen = json_object_get(nbd, "listen"), *address;
+    size_t i;
+
+    printf("  nbd       ");
+    json_array_foreach(listen, i, address)
+        printf("%s%s", i ? ", " : "", json_string_value(address));
+    if (json_array_size(listen) == 0)
+        printf("off");
+    printf(", %llu connection%s\n", (unsigned long long)number_of(nbd, "connections"),
+           number_of(nbd, "connections") == 1 ? "" : "s");
+}
+
+/* Only what happened. */
+static void print_notices(const json_t *status)
+{
+    const json_t *count;
+    const char *name;
+
+    json_object_foreach(json_object_get(status, "notices"), name, count)
+    {
+        if (json_integer_value(count) > 0)
+            printf("  %s: %lld times\n", name, (long long)json_integer_value(count));
+    }
+}
+
+enum ctl_exit ctl_status_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    enum ctl_exit failed;
+    json_t *status;
+
+    if (ctl_option(ctl, verb, argc, argv, NULL) != -1 || !ctl_arguments(verb, argc, 0, 0))
+        return CTL_USAGE;
+    failed = ctl_ask_once(ctl, json_pack("{s:s}", "verb", "status"), &status);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(status);
+    print_daemon(status);
+    print_flash(status);
+    print_nbd(status);
+    print_notices(status);
+    putchar('\n');
+    print_volumes(json_object_get(status, "volumes"), "");
+    json_decref(status);
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_volumes_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    enum ctl_exit failed;
+    json_t *answer;
+
+    if (ctl_option(ctl, verb, argc, argv, NULL) != -1 || !ctl_arguments(verb, argc, 0, 0))
+        return CTL_USAGE;
+    failed = ctl_ask_once(ctl, json_pack("{s:s}", "verb", "volumes"), &answer);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(answer);
+    print_volumes(json_object_get(answer, "volumes"), "");
+    json_decref(answer);
+    return CTL_DONE;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blkcached: the daemon.  Options, start, waiting for signals, stop. */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "daemon/background.h"
+#include "daemon/config.h"
+#include "daemon/control.h"
+#include "daemon/limits.h"
+#include "daemon/notify.h"
+#include "daemon/preflight.h"
+#include "daemon/service.h"
+#include <config.h>
+
+#define CONFIG_DEFAULT "/etc/blkcached/blkcached.conf"
+#define EXIT_USAGE     2
+#define FLUSH_POLL_MS  100
+#define WHY_BYTES      512
+
+struct options {
+    const char *config_path;
+    bool check, foreground;
+    const char *log_level; /* NULL: as the configuration says */
+};
+
+struct daemon {
+    struct config *config;
+    struct service service;
+    struct control_socket socket;
+    struct control *control;
+    int signal_fd;
+    int shutdown_fd; /* an eventfd: a client asked for a shutdown */
+    atomic_bool shutdown_flush;
+};
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+static void print_help(void)
+{
+    puts(
+        "Usage: blkcached [-c FILE] [--check] [--foreground] [--log-level LEVEL]\n"
+        "Puts local flash and memory in front of slow block storage.\n"
+        "\n"
+        "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
+        "      --check            check the configuration and what it names, and exit\n"
+        "      --foreground       stay in the foreground; without it the command returns when\n"
+        "                         the daemon serves\n"
+        "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
+        "      --version          print the version\n"
+        "      --help             print this\n"
+        "\n"
+        "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGUSR1 logs its status.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage.");
+}
+
+static int misused(const char *what, const char *why)
+{
+    fprintf(stderr, "blkcached: %s: %s; see blkcached --help\n", what, why);
+    return EXIT_USAGE;
+}
+
+/* Returns -1 to go on, or an exit code. */
+static int options_parse(int argc, char **argv, struct options *options)
+{
+    enum {
+        OPTION_CHECK = 256,
+        OPTION_FOREGROUND,
+        OPTION_LOG_LEVEL,
+        OPTION_VERSION,
+        OPTION_HELP
+    };
+    static const struct option table[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, OPTION_CHECK},
+        {"foreground", no_argument, NULL, OPTION_FOREGROUND},
+        {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
+    };
+    enum log_level level;
+    int option;
+
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":c:", table, NULL)) != -1) {
+        switch (option) {
+        case 'c': options->config_path = optarg; break;
+        case OPTION_CHECK: options->check = true; break;
+        case OPTION_FOREGROUND: options->foreground = true; break;
+        case OPTION_LOG_LEVEL:
+            if (log_level_parse(optarg, &level) != 0)
+                return misused(optarg, "is no log level");
+            options->log_level = optarg;
+            break;
+        case OPTION_VERSION: puts("blkcached " PACKAGE_VERSION); return EXIT_SUCCESS;
+        case OPTION_HELP: print_help(); return EXIT_SUCCESS;
+        case ':': return misused(argv[optind - 1], "needs a value");
+        default: return misused(argv[optind - 1], "unknown option");
+        }
+    }
+    return optind < argc ? misused(argv[optind], "is no option") : -1;
+}
+
+/* ---- signals and status ---------------------------------------------------------------------- */
+
+/* Blocked before there are threads, so that all inherit it and only signal_fd gets them. */
+static int signals_take(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -errno;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void status_log(struct service *service)
+{
+    struct shard_status status;
+
+    cache_status(service->cache, &status);
+    log_notice(
+        "status",
+        LOG_STR("state", service_state_name((enum service_state)atomic_load(&service->state))),
+        LOG_STR("flash", status.flash_failed ? "failed" : "ok"),
+        LOG_UINT("flash_bytes", status.slots_total << BLOCK_SHIFT),
+        LOG_UINT("used_bytes", status.slots_used << BLOCK_SHIFT),
+        LOG_UINT("dirty_bytes", status.slots_dirty << BLOCK_SHIFT),
+        LOG_UINT("ram_bytes", status.frames_used << BLOCK_SHIFT));
+    for (unsigned i = 0; i < volume_count(service->cache); i++) {
+        const struct volume *volume = volume_at(service->cache, i);
+        struct counters counters;
+
+        cache_counters(service->cache, volume->id, &counters);
+        log_notice(
+            "status", LOG_STR("volume", volume->name),
+            LOG_UINT("dirty_bytes", cache_dirty_blocks(service->cache, volume->id) << BLOCK_SHIFT),
+            LOG_UINT("ram_hit_blocks", counters.ram_hit_blocks),
+            LOG_UINT("flash_hit_blocks", counters.flash_hit_blocks),
+            LOG_UINT("miss_blocks", counters.miss_blocks),
+            LOG_UINT("write_blocks", counters.write_blocks));
+    }
+}
+
+/* True: the daemon shall stop. */
+static bool signals_handle(struct daemon *daemon)
+{
+    struct signalfd_siginfo info;
+    bool stop = false;
+
+    while (read(daemon->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        switch (info.ssi_signo) {
+        case SIGHUP:
+            log_warning("a reload is not available in this version; restart to use a changed "
+                        "configuration");
+            break;
+        case SIGUSR1: status_log(&daemon->service); break;
+        default:
+            log_notice("stopping", LOG_STR("signal", strsignal((int)info.ssi_signo)));
+            stop = true;
+            break;
+        }
+    }
+    return stop;
+}
+
+/* ---- waiting -------------------------------------------------------------------------------- */
+
+/* On the control thread. */
+static void shutdown_wanted(void *opaque, bool flush)
+{
+    struct daemon *daemon = opaque;
+    uint64_t one = 1;
+
+    atomic_store(&daemon->shutdown_flush, flush);
+    if (write(daemon->shutdown_fd, &one, sizeof(one)) < 0)
+        log_error("a shutdown cannot be passed on", LOG_ERRNO(errno));
+}
+
+/* What is written during a flush is flushed, too; a signal ends the waiting. */
+static bool flush_is_done(struct daemon *daemon)
+{
+    cache_destage_all(daemon->service.cache, VOLUME_ALL);
+    return cache_dirty_blocks(daemon->service.cache, VOLUME_ALL) == 0;
+}
+
+/* Until it is time to stop. */
+static void serve(struct daemon *daemon)
+{
+    struct pollfd polls[] = {
+        {.fd = daemon->signal_fd, .events = POLLIN},
+        {.fd = daemon->shutdown_fd, .events = POLLIN},
+    };
+    bool flushing = false;
+    uint64_t asked;
+
+    for (;;) {
+        if (poll(polls, 2, flushing ? FLUSH_POLL_MS : -1) < 0 && errno != EINTR)
+            return;
+        if (polls[0].revents && signals_handle(daemon))
+            return;
+        if (polls[1].revents && read(daemon->shutdown_fd, &asked, sizeof(asked)) > 0) {
+            if (!atomic_load(&daemon->shutdown_flush))
+                return;
+            flushing = true;
+            atomic_store(&daemon->service.state, SERVICE_FLUSHING);
+            log_notice("writing all dirty data back before the stop");
+        }
+        if (flushing && flush_is_done(daemon))
+            return;
+    }
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static int start(struct daemon *daemon, const struct options *options, char *why)
+{
+    struct control_config control = {
+        .socket = &daemon->socket,
+        .service = &daemon->service,
+        .shutdown = shutdown_wanted,
+        .opaque = daemon,
+    };
+    char ignored[WHY_BYTES];
+    int error;
+
+    /* First, because its lock keeps two daemons with one configuration apart. */
+    error = control_socket_open(&daemon->socket, daemon->config->daemon.control, why, WHY_BYTES);
+    if (error)
+        return error;
+    error = service_start(&daemon->service, daemon->config, options->config_path, why, WHY_BYTES);
+    if (!error) {
+        error = control_begin(&daemon->control, &control, why, WHY_BYTES);
+        if (error)
+            service_stop(&daemon->service, ignored, sizeof(ignored));
+    }
+    if (error)
+        control_socket_close(&daemon->socket);
+    return error;
+}
+
+static int stop(struct daemon *daemon, char *why)
+{
+    int error;
+
+    notify_send("STOPPING=1");
+    control_quiesce(daemon->control);
+    error = service_stop(&daemon->service, why, WHY_BYTES);
+    control_end(daemon->control, error, why);
+    control_socket_close(&daemon->socket);
+    return error;
+}
+
+static int run(struct daemon *daemon, const struct options *options, int background)
+{
+    char why[WHY_BYTES] = "";
+
+    daemon->signal_fd = signals_take();
+    daemon->shutdown_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (daemon->signal_fd < 0 || daemon->shutdown_fd < 0) {
+        log_error("cannot start", LOG_ERRNO(errno));
+        return EXIT_FAILURE;
+    }
+    limits_raise();
+    if (start(daemon, options, why) != 0) {
+        log_error("cannot start", LOG_STR("reason", why));
+        return EXIT_FAILURE;
+    }
+    log_notice("blkcached serves", LOG_STR("version", PACKAGE_VERSION),
+               LOG_STR("control", daemon->config->daemon.control),
+               LOG_UINT("volumes", volume_count(daemon->service.cache)),
+               LOG_UINT("cores", daemon->service.core_count));
+    notify_send("READY=1");
+    if (background >= 0)
+        background_ready(background);
+    serve(daemon);
+    if (stop(daemon, why) != 0) {
+        log_error("stopped, but not cleanly", LOG_STR("reason", why));
+        return EXIT_FAILURE;
+    }
+    log_notice("stopped");
+    return EXIT_SUCCESS;
+}
+
+static int check(const struct config *config, const char *path)
+{
+    unsigned errors;
+
+    printf("%s: is right, %u volume%s\n", path, config->volume_count,
+           config->volume_count == 1 ? "" : "s");
+    errors = preflight(config, stdout);
+    if (errors > 0)
+        printf("%u error%s\n", errors, errors == 1 ? "" : "s");
+    return errors > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.config_path = CONFIG_DEFAULT};
+    struct daemon daemon = {.signal_fd = -1, .shutdown_fd = -1};
+    enum log_level level = LOG_LEVEL_INFO;
+    int background = -1;
+    int code = options_parse(argc, argv, &options);
+
+    if (code >= 0)
+        return code;
+    log_init();
+    if (config_load(&daemon.config, options.config_path, stderr) != 0)
+        return EXIT_FAILURE;
+    level = (enum log_level)daemon.config->daemon.log_level;
+    if (options.log_level != NULL)
+        log_level_parse(options.log_level, &level);
+    log_set_level(level);
+    if (options.check) {
+        code = check(daemon.config, options.config_path);
+        config_free(daemon.config);
+        return code;
+    }
+    if (!options.foreground) {
+        background = background_enter();
+        if (background < 0) {
+            log_error("cannot go to the background", LOG_ERRNO(background));
+            return EXIT_FAILURE;
+        }
+    }
+    code = run(&daemon, &options, background);
+    config_free(daemon.config);
+    return code;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How far long work is, in one line on a terminal that is written over. */
+#include "daemon/progress.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "common/size.h"
+
+#define PRINT_EVERY_NS UINT64_C(200000000)
+#define NS_PER_S       1e9
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void progress_begin(struct progress *progress, const char *what, bool shown)
+{
+    *progress = (struct progress){.what = what, .shown = shown, .started_ns = now_ns()};
+    progress->printed_ns = progress->started_ns;
+}
+
+void progress_bytes(struct progress *progress, uint64_t done, uint64_t total)
+{
+    char done_text[SIZE_TEXT_BYTES], total_text[SIZE_TEXT_BYTES], rate_text[SIZE_TEXT_BYTES];
+    uint64_t now;
+    double seconds, rate;
+
+    if (!progress->shown)
+        return;
+    now = now_ns();
+    if (now - progress->printed_ns < PRINT_EVERY_NS)
+        return;
+    progress->printed_ns = now;
+    seconds = (double)(now - progress->started_ns) / NS_PER_S;
+    rate = (double)done / seconds;
+    fprintf(stderr, "\r%s: %s of %s, %s/s, %.0f s left\033[K", progress->what,
+            size_print_human(done_text, done), size_print_human(total_text, total),
+            size_print_human(rate_text, (uint64_t)rate),
+            rate > 0 ? (double)(total - done) / rate : 0.0);
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->shown && progress->printed_ns != progress->started_ns)
+        fputs("\r\033[K", stderr);
+}

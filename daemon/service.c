@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The running service: cache and front ends. */
+#include "daemon/service.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+const char *service_state_name(enum service_state state)
+{
+    static const char *const names[] = {"starting", "running", "flushing", "stopping"};
+
+    return names[state];
+}
+
+/* The configured processors, or all that the process may use. */
+static int choose_cores(struct service *service)
+{
+    const config_numbers *wanted = &service->config->daemon.cores;
+    cpu_set_t usable;
+
+    if (sched_getaffinity(0, sizeof(usable), &usable) != 0)
+        return -errno;
+    service->core_count = wanted->count ? wanted->count : (unsigned)CPU_COUNT(&usable);
+    service->cores = calloc(service->core_count, sizeof(*service->cores));
+    if (service->cores == NULL)
+        return -ENOMEM;
+    if (wanted->count > 0) {
+        memcpy(service->cores, wanted->list, wanted->count * sizeof(*wanted->list));
+        return 0;
+    }
+    for (unsigned processor = 0, i = 0; processor < CPU_SETSIZE && i < service->core_count;
+         processor++) {
+        if (CPU_ISSET(processor, &usable))
+            service->cores[i++] = processor;
+    }
+    return 0;
+}
+
+static struct cache_volume_config volume_config(const struct config_volume *from)
+{
+    return (struct cache_volume_config){
+        .name = from->name,
+        .backing = from->backing,
+        .mode = (uint8_t)from->mode,
+        .destage = (uint8_t)from->destage,
+        .read_only = from->read_only,
+        .nbd = from->nbd,
+        .ublk = (int)from->ublk,
+        .dirty_max_percent = from->dirty_max,
+        .sequential_cutoff_bytes = from->sequential_cutoff,
+        .backing_timeout_ns = from->backing_timeout,
+    };
+}
+
+static int open_cache(struct service *service, char *why, size_t why_bytes)
+{
+    const struct config *from = service->config;
+    struct cache_volume_config *volumes = calloc(from->volume_count + 1, sizeof(*volumes));
+    struct cache_config config = {
+        .flash = from->cache.flash,
+        .ram_bytes = from->cache.ram,
+        .volatile_cache = (enum volatile_cache)from->cache.volatile_cache,
+        .state_dir = from->daemon.state_dir,
+        .cores = service->cores,
+        .core_count = service->core_count,
+        .volumes = volumes,
+        .volume_count = from->volume_count,
+    };
+    int error;
+
+    if (volumes == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    for (unsigned i = 0; i < from->volume_count; i++)
+        volumes[i] = volume_config(&from->volumes[i]);
+    error = cache_open(&service->cache, &config, why, why_bytes);
+    free(volumes);
+    return error;
+}
+
+static int create_nbd(struct service *service, char *why, size_t why_bytes)
+{
+    const config_texts *listen = &service->config->nbd.listen;
+    struct nbd_server_config config = {
+        .cache = service->cache,
+        .listen = listen->list,
+        .listen_count = listen->count,
+    };
+
+    if (listen->count == 0)
+        return 0;
+    return nbd_server_create(&service->nbd, &config, why, why_bytes);
+}
+
+static void let_go(struct service *service)
+{
+    if (service->nbd != NULL)
+        nbd_server_destroy(service->nbd);
+    if (service->cache != NULL)
+        cache_close(service->cache);
+    free(service->cores);
+    service->nbd = NULL;
+    service->cache = NULL;
+    service->cores = NULL;
+}
+
+int service_start(struct service *service, const struct config *config, const char *config_path,
+                  char *why, size_t why_bytes)
+{
+    char ignored[256];
+    int error;
+
+    *service = (struct service){.config_path = config_path, .config = config};
+    service->started_ns = now_ns();
+    error = choose_cores(service);
+    if (error) {
+        snprintf(why, why_bytes, "cannot choose processors: %s", strerror(-error));
+        return error;
+    }
+    error = open_cache(service, why, why_bytes);
+    if (!error)
+        error = cache_start(service->cache, why, why_bytes);
+    if (!error) {
+        error = create_nbd(service, why, why_bytes);
+        if (error)
+            cache_stop(service->cache, ignored, sizeof(ignored));
+    }
+    if (error) {
+        let_go(service);
+        return error;
+    }
+    if (service->nbd != NULL)
+        nbd_server_start(service->nbd);
+    atomic_store(&service->state, SERVICE_RUNNING);
+    return 0;
+}
+
+int service_stop(struct service *service, char *why, size_t why_bytes)
+{
+    int error;
+
+    atomic_store(&service->state, SERVICE_STOPPING);
+    if (service->nbd != NULL)
+        nbd_server_stop(service->nbd);
+    error = cache_stop(service->cache, why, why_bytes);
+    let_go(service);
+    return error;
+}

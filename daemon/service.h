@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The running service: cache and front ends, as the configuration says, in one start and one stop.
+ */
+#ifndef DAEMON_SERVICE_H
+#define DAEMON_SERVICE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/config.h"
+#include "frontends/nbd/nbd-server.h"
+#include "io/cache.h"
+
+/* What people are told. */
+enum service_state {
+    SERVICE_STARTING,
+    SERVICE_RUNNING,
+    SERVICE_FLUSHING, /* a shutdown that waits for dirty data to be written back */
+    SERVICE_STOPPING,
+};
+
+struct service {
+    const char *config_path;
+    const struct config *config;
+    unsigned *cores; /* processor numbers */
+    unsigned core_count;
+    struct cache *cache;
+    struct nbd_server *nbd; /* NULL: nothing listens */
+    uint64_t started_ns;    /* CLOCK_MONOTONIC */
+    atomic_int state;       /* enum service_state */
+};
+
+const char *service_state_name(enum service_state state);
+
+/* Opens everything that can be refused, recovers, and serves.  Negative errno and a sentence in
+ * `why`; nothing runs then. */
+int service_start(struct service *service, const struct config *config, const char *config_path,
+                  char *why, size_t why_bytes);
+
+/* Answers what is under way and stops cleanly.  A negative errno and `why`: not cleanly, which
+ * loses nothing and costs a recovery. */
+int service_stop(struct service *service, char *why, size_t why_bytes);
+
+#endif
