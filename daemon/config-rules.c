@@ -74,9 +74,9 @@ int config_address_parse(const char *text, struct config_address *address, const
     if (strncmp(text, "unix:", 5) == 0) {
         address->is_unix = true;
         address->path = text + 5;
-        if (address->path[0] != '\0' && strlen(address->path) <= CONFIG_SOCKET_PATH_MAX)
+        if (address->path[0] == '/' && strlen(address->path) <= CONFIG_SOCKET_PATH_MAX)
             return 0;
-        *why = "needs the path of a socket, of at most 107 bytes";
+        *why = "needs the path of a socket, from the root, of at most 107 bytes";
         return -EINVAL;
     }
     if (strncmp(text, "tcp:", 4) == 0)
@@ -125,6 +125,15 @@ static void check_metrics(const struct config_daemon *daemon, struct config_repo
                               "metrics are not available in this version, nothing will listen at "
                               "%s; set it to \"\"",
                               daemon->metrics);
+}
+
+/* Another program finds it by this path, from wherever it runs. */
+static void check_control(const struct config_daemon *daemon, struct config_report *report)
+{
+    if (daemon->control[0] != '/')
+        config_report_error(report, place(daemon->setting, "control"), "daemon.control",
+                            "\"%s\" does not begin with a slash; give the whole path",
+                            daemon->control);
 }
 
 /* ---- cache ---------------------------------------------------------------------------------- */
@@ -321,6 +330,7 @@ static void check_volumes(const struct config *config, struct config_report *rep
 
 void config_rules_check(const struct config *config, struct config_report *report)
 {
+    check_control(&config->daemon, report);
     check_cores(&config->daemon, report);
     check_metrics(&config->daemon, report);
     check_ram(&config->cache, report);

@@ -17,10 +17,13 @@
 #include "common/log.h"
 #include "daemon/control-verbs.h"
 
+#define BACKLOG 64
+
 struct client {
     int fd; /* -1: the place is free */
     char *request;
     size_t request_bytes;
+    bool more;   /* a further request is complete already */
     char *reply; /* what is still to be sent */
     size_t reply_bytes, reply_sent;
     bool waits_for_end; /* asked for the shutdown: answered when it is done */
@@ -131,25 +134,28 @@ static bool line_answer(struct control *control, struct client *client, const ch
     return client_reply(client, reply);
 }
 
-/* Answers the requests that are complete, one reply under way at a time. */
-static bool lines_answer(struct control *control, struct client *client)
+/* Answers one request, if one is complete: a client that sends many at once takes its turn with the
+ * others for each. */
+static bool request_answer(struct control *control, struct client *client)
 {
-    while (client->reply == NULL && !client->waits_for_end && !client->closing) {
-        char *end = memchr(client->request, '\n', client->request_bytes);
-        size_t bytes;
+    char *end = memchr(client->request, '\n', client->request_bytes);
+    size_t bytes;
 
-        if (end == NULL && client->request_bytes == CONTROL_REQUEST_BYTES_MAX) {
-            client->closing = true;
-            return client_reply(client, control_refusal("request", "it is too long"));
-        }
-        if (end == NULL)
-            return true;
-        bytes = (size_t)(end - client->request);
-        if (!line_answer(control, client, client->request, bytes))
-            return false;
-        client->request_bytes -= bytes + 1;
-        memmove(client->request, end + 1, client->request_bytes);
+    client->more = false;
+    if (client->reply != NULL || client->waits_for_end || client->closing)
+        return true;
+    if (end == NULL && client->request_bytes == CONTROL_REQUEST_BYTES_MAX) {
+        client->closing = true;
+        return client_reply(client, control_refusal("request", "it is too long"));
     }
+    if (end == NULL)
+        return true;
+    bytes = (size_t)(end - client->request);
+    if (!line_answer(control, client, client->request, bytes))
+        return false;
+    client->request_bytes -= bytes + 1;
+    memmove(client->request, end + 1, client->request_bytes);
+    client->more = memchr(client->request, '\n', client->request_bytes) != NULL;
     return true;
 }
 
@@ -164,7 +170,7 @@ static bool client_receive(struct control *control, struct client *client)
         return false;
     client->request_bytes += (size_t)got;
     client->active = now_seconds();
-    return lines_answer(control, client);
+    return request_answer(control, client);
 }
 
 static bool client_serve(struct control *control, struct client *client, short events)
@@ -172,7 +178,9 @@ static bool client_serve(struct control *control, struct client *client, short e
     bool alive = true;
 
     if (events & POLLOUT)
-        alive = client_send(client) && lines_answer(control, client);
+        alive = client_send(client) && request_answer(control, client);
+    else if (client->more)
+        alive = request_answer(control, client);
     else if (events & POLLIN)
         alive = client_receive(control, client);
     else if (events & (POLLERR | POLLHUP | POLLNVAL))
@@ -215,16 +223,17 @@ static void idle_close(struct control *control)
 }
 
 /* The listener comes first, then the wake-up, then the clients; who is not polled has fd -1.  When
- * all places are taken, further clients wait in the backlog. */
-static void polls_fill(const struct control *control, struct pollfd *polls)
+ * all places are taken, further clients wait in the backlog.  Returns how long to wait, in ms. */
+static int polls_fill(const struct control *control, struct pollfd *polls)
 {
-    bool room = false;
+    bool room = false, more = false;
 
     for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         const struct client *client = &control->clients[i];
         bool takes_more = !client->waits_for_end && !client->closing;
 
         room |= client->fd < 0;
+        more |= client->fd >= 0 && client->more && client->reply == NULL;
         polls[2 + i] = (struct pollfd){
             .fd = client->fd,
             .events = client->reply != NULL ? POLLOUT
@@ -234,6 +243,7 @@ static void polls_fill(const struct control *control, struct pollfd *polls)
     }
     polls[0] = (struct pollfd){.fd = room ? control->config.socket->fd : -1, .events = POLLIN};
     polls[1] = (struct pollfd){.fd = control->wake_fd, .events = POLLIN};
+    return more ? 0 : 1000;
 }
 
 static void end_answer(struct control *control)
@@ -269,15 +279,16 @@ static void *control_thread(void *opaque)
 
     pthread_setname_np(pthread_self(), "control");
     while (!is_ending(control)) {
-        polls_fill(control, polls);
-        if (poll(polls, 2 + CONTROL_CLIENTS_MAX, 1000) < 0)
+        if (poll(polls, 2 + CONTROL_CLIENTS_MAX, polls_fill(control, polls)) < 0)
             continue;
         if (polls[1].revents && read(control->wake_fd, &wakes, sizeof(wakes)) < 0)
             continue;
         for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
-            if (polls[2 + i].revents &&
-                !client_serve(control, &control->clients[i], polls[2 + i].revents))
-                client_close(&control->clients[i]);
+            struct client *client = &control->clients[i];
+
+            if (client->fd >= 0 && (polls[2 + i].revents || client->more) &&
+                !client_serve(control, client, polls[2 + i].revents))
+                client_close(client);
         }
         if (polls[0].revents)
             client_accept(control);
@@ -317,7 +328,7 @@ int control_begin(struct control **begun, const struct control_config *config, c
     pthread_mutex_init(&control->lock, NULL);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     error = control->wake_fd < 0 ? -errno : 0;
-    if (!error && listen(config->socket->fd, CONTROL_CLIENTS_MAX) != 0)
+    if (!error && listen(config->socket->fd, BACKLOG) != 0)
         error = -errno;
     if (!error)
         error = -pthread_create(&control->thread, NULL, control_thread, control);

@@ -25,6 +25,7 @@ struct doubt {
     struct image_problem problem;
     uint16_t shard;
     bool needs_footer; /* judged by sessions instead */
+    bool absent;       /* there is no trace of it: nothing to be counted as unfinished */
     bool by_mark;      /* also after a clean stop */
     uint64_t session, lsn;
 };
@@ -324,6 +325,7 @@ static void open_segment_check(struct work *work, const struct image_segment *se
                                                           "the footer is missing or damaged"),
                                     .shard = segment->shard,
                                     .needs_footer = true,
+                                    .absent = segment->footer_state == PART_NONE,
                                     .session = session});
 }
 
@@ -429,7 +431,7 @@ static void doubts_judge(struct work *work)
     for (size_t i = 0; i < work->doubt_count; i++) {
         if (doubt_is_problem(work, &work->doubts[i]))
             problem_tell(work, &work->doubts[i].problem);
-        else if (!work->doubts[i].needs_footer)
+        else if (!work->doubts[i].absent)
             work->check->counts.unfinished++;
     }
 }

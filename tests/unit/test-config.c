@@ -202,6 +202,11 @@ static const struct bad bad_files[] = {
     {CACHE VOLUME "daemon = { cores = [ 1000 ]; };\n",
      "FILE:3: daemon.cores: this process may not run on processor 1000; see the list that "
      "\"taskset -cp $$\" prints\n"},
+    {CACHE VOLUME "nbd = { listen = ( \"unix:a\" ); };\n",
+     "FILE:3: nbd.listen: \"unix:a\" needs the path of a socket, from the root, of at most 107 "
+     "bytes\n"},
+    {CACHE VOLUME "daemon = { control = \"c\"; };\n",
+     "FILE:3: daemon.control: \"c\" does not begin with a slash; give the whole path\n"},
     {"cache = { flash = \"/f\"; ram = \"60T\"; };\n" VOLUME, NULL},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; share_min = 50; share_max = 40; } );\n",
      "FILE:2: volumes[0].share_min: warning: shares have no effect in this version\n"
