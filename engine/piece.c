@@ -18,6 +18,18 @@ void piece_merge(struct piece *piece, bool head, const unsigned char *old)
     piece->crc[index] = crc32c(0, block, BLOCK_BYTES);
 }
 
+void piece_fill(const struct shard *shard, struct piece *piece, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        const unsigned char *block = piece->data + (size_t)i * BLOCK_BYTES;
+
+        if (!(piece->fill_mask >> i & 1))
+            continue;
+        piece->crc[i] = crc32c(0, block, BLOCK_BYTES);
+        memcpy(shard_frame(shard, piece->frame[i]), block, BLOCK_BYTES);
+    }
+}
+
 void flash_write_seal(struct flash_write *write)
 {
     *write->seal_crc = 0;

@@ -73,13 +73,13 @@ uint32_t ram_take(struct shard *shard, uint64_t key)
     return id;
 }
 
-void ram_filled(struct shard *shard, uint32_t id, uint32_t crc, bool ok)
+void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
 {
     struct slot *slot = &shard->slots[id];
 
     assert(slot->bits & FRAME_FILLING);
     slot->bits &= (uint16_t)~FRAME_FILLING;
-    if (!ok || slot->bits & FRAME_DEAD) {
+    if (slot->bits & FRAME_DEAD) {
         frame_kill(shard, id);
         return;
     }
@@ -97,9 +97,18 @@ void ram_hit(struct shard *shard, uint32_t id)
         slot->bits++;
 }
 
+/* Changes whenever a block of the key's region (or of one that shares its counter) is written. */
+uint32_t *ram_generation(struct shard *shard, uint64_t key)
+{
+    return &shard->generations[hash_mix64(key >> REGION_SHIFT) % GENERATIONS];
+}
+
+/* The block is being written: what was or is being read of it is out of date. */
 void ram_drop(struct shard *shard, uint64_t key)
 {
     uint32_t id = index_frame(shard, key);
+
+    ++*ram_generation(shard, key);
 
     if (id != NONE)
         frame_kill(shard, id);

@@ -38,19 +38,9 @@ static void read_backing(struct shard *shard, struct piece *piece, struct shard_
 {
     struct action *action;
 
-    ram_make_room(shard, count, out);
-    for (uint32_t i = first; i < first + count; i++) {
-        uint64_t key = key_of(piece->volume, piece->block + i);
-        uint32_t frame;
-
-        if (!fill_wanted(shard, piece, volume, key))
-            continue;
-        frame = ram_take(shard, key);
-        if (frame == NONE)
-            break;
-        piece->frame[i] = frame;
-        piece->fill_mask |= UINT64_C(1) << i;
-    }
+    for (uint32_t i = first; i < first + count; i++)
+        if (fill_wanted(shard, piece, volume, key_of(piece->volume, piece->block + i)))
+            piece->fill_mask |= UINT64_C(1) << i;
     action = action_add(out, ACTION_READ_BACKING);
     action->flags = ACTION_PIECE;
     action->volume = piece->volume;
@@ -142,6 +132,7 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
     piece->flash_blocks = piece->backing_blocks = 0;
     piece->error = 0;
     piece->ios = 0;
+    piece->generation = *ram_generation(shard, key_of(piece->volume, piece->block));
     if (!volume) {
         action_reply(out, piece, -ENXIO);
         return;
@@ -205,7 +196,58 @@ void read_flash_done(struct shard *shard, const struct event *event, struct acti
         action_reply(out, piece, piece->error);
 }
 
+/* Reserves frames for the blocks of a miss that may enter the cache.  Only now: a slow backing
+ * store does not hold the RAM tier's frames. */
+static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t first,
+                             uint32_t count, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+    uint64_t range = (count < 64 ? (UINT64_C(1) << count) - 1 : UINT64_MAX) << first, filled = 0;
+    bool fresh = piece->generation == *ram_generation(shard, key_of(piece->volume, piece->block));
+
+    fresh |= MUTANT(105);
+    if (volume && fresh && piece->fill_mask & range)
+        ram_make_room(shard, count, out);
+    for (uint32_t i = first; volume && fresh && i < first + count; i++) {
+        uint64_t key = key_of(piece->volume, piece->block + i);
+        uint32_t flash = index_flash(shard, key);
+
+        if (!(piece->fill_mask >> i & 1) || !fill_wanted(shard, piece, volume, key))
+            continue;
+        if (flash != NONE && !(shard->slots[flash].bits & SLOT_BAD))
+            continue;
+        piece->frame[i] = ram_take(shard, key);
+        if (piece->frame[i] == NONE)
+            break;
+        filled |= UINT64_C(1) << i;
+    }
+    piece->fill_mask = (piece->fill_mask & ~range) | filled;
+    return filled;
+}
+
 void read_backing_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    const struct action *action = event->action;
+    struct piece *piece = action->owner;
+
+    piece->ios--;
+    if (event->result < 0) {
+        piece->error = event->result;
+    } else if (fill_reserve(shard, piece, action->first, action->count, out)) {
+        struct action *fill = action_add(out, ACTION_FILL);
+
+        fill->flags = ACTION_PIECE | ACTION_REPORT;
+        fill->volume = piece->volume;
+        fill->first = action->first;
+        fill->count = action->count;
+        fill->owner = piece;
+        piece->ios++;
+    }
+    if (piece->ios == 0)
+        action_reply(out, piece, piece->error);
+}
+
+void read_fill_done(struct shard *shard, const struct event *event, struct actions *out)
 {
     const struct action *action = event->action;
     struct piece *piece = action->owner;
@@ -214,14 +256,12 @@ void read_backing_done(struct shard *shard, const struct event *event, struct ac
     for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++) {
         if (!(piece->fill_mask >> i & 1))
             continue;
-        ram_filled(shard, piece->frame[i], piece->crc[i], event->result >= 0);
+        ram_filled(shard, piece->frame[i], piece->crc[i]);
         piece->fill_mask &= ~(UINT64_C(1) << i);
-        if (event->result >= 0 && volume)
+        if (volume)
             volume->counters.fill_blocks++;
     }
     ram_reserve(shard, out);
-    if (event->result < 0)
-        piece->error = event->result;
     if (--piece->ios == 0)
         action_reply(out, piece, piece->error);
 }

@@ -132,6 +132,7 @@ struct segment {
     uint8_t found;  /* recovery: enum found_bits */
 };
 
+#define GENERATIONS      1024u
 #define RING_SPACING     65536u
 #define RESERVE_SEGMENTS 2u /* only reclaim may open these (C10) */
 #define FOOTER_BUFFERS   4u
@@ -363,6 +364,8 @@ struct shard {
     uint16_t *ghosts;
     uint32_t ghost_sets;
     uint32_t accesses;
+    uint32_t generations[GENERATIONS]; /* counts writes by region: was a missed block written while
+                                          it was read? */
 
     struct segment *segments;
     uint32_t ring_oldest, ring_newest;
@@ -484,8 +487,9 @@ static inline uint64_t slot_offset(const struct shard *shard, uint32_t slot)
 /* ---- ram.c ------------------------------------------------------------------------------ */
 
 void ram_init(struct shard *shard);
+uint32_t *ram_generation(struct shard *shard, uint64_t key);
 uint32_t ram_take(struct shard *shard, uint64_t key); /* a filling frame, or NONE */
-void ram_filled(struct shard *shard, uint32_t id, uint32_t crc, bool ok);
+void ram_filled(struct shard *shard, uint32_t id, uint32_t crc);
 void ram_hit(struct shard *shard, uint32_t id);
 void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of date */
 void ram_promoted(struct shard *shard, uint32_t id);
@@ -533,6 +537,7 @@ void ring_remove(struct shard *shard, uint32_t segment);
 void read_request(struct shard *shard, struct piece *piece, struct actions *out);
 void read_flash_done(struct shard *shard, const struct event *event, struct actions *out);
 void read_backing_done(struct shard *shard, const struct event *event, struct actions *out);
+void read_fill_done(struct shard *shard, const struct event *event, struct actions *out);
 
 bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch,
                    struct actions *out);

@@ -214,6 +214,7 @@ static void piece_io_done(struct shard *shard, const struct event *event, struct
         else
             read_backing_done(shard, event, out);
         break;
+    case ACTION_FILL: read_fill_done(shard, event, out); break;
     case ACTION_MERGE: write_merge_done(shard, event, out); break;
     default: write_backing_done(shard, event, out); break;
     }

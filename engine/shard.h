@@ -19,10 +19,10 @@
  * in piece->ios; the caller takes one off for each I/O of that piece that ended well, and the
  * piece is finished when none is left.  Only these are reported back: any action with
  * ACTION_REPORT set (always reported kinds have it), a flash read that failed or did not match its
- * CRCs, a backing read that failed, and a backing read that covers blocks of fill_mask (the caller
- * has then filled piece->crc[] and copied these blocks to their frames).  A reported I/O of a read
- * piece is taken off by the shard, in that step, which may ask for more; if none is left the shard
- * emits ACTION_REPLY itself.  A read piece that needs no I/O at all gets ACTION_REPLY at once.
+ * CRCs, a backing read that failed, and a backing read that covers blocks of fill_mask.  A reported
+ * I/O of a read piece is taken off by the shard, in that step, which may ask for more; if none is
+ * left the shard emits ACTION_REPLY itself.  A read piece that needs no I/O at all gets
+ * ACTION_REPLY at once.
  */
 #ifndef ENGINE_SHARD_H
 #define ENGINE_SHARD_H
@@ -76,12 +76,12 @@ struct piece {
     unsigned char *merge; /* two blocks of scratch when head_bytes or tail_bytes is set */
 
     /* PIECE_WRITE: CRC-32C of each whole block, set by the caller (a partial first or last block's
-     * is set by piece_merge).  Reads: set by the caller for blocks of fill_mask. */
+     * is set by piece_merge).  Reads: set by piece_fill. */
     uint32_t crc[REGION_BLOCKS];
 
     /* Results of a read, for the caller.  One bit per block. */
     uint64_t ram_mask;  /* in RAM frame frame[i], pinned: shard_frame_unpin() when sent */
-    uint64_t fill_mask; /* missed; to be copied to RAM frame frame[i] when read */
+    uint64_t fill_mask; /* missed and wanted in the cache; with ACTION_FILL: to frame frame[i] */
     uint64_t zero_mask; /* reads as zeros; data[] is not touched */
     uint32_t frame[REGION_BLOCKS];
     uint32_t flash_blocks; /* of this piece, served from flash, and ... */
@@ -99,6 +99,7 @@ struct piece {
     uint8_t state;             /* 0 when the caller first submits it */
     uint8_t active, around, held;
     uint8_t resumed;               /* 0 when the caller first submits it */
+    uint32_t generation;           /* of its region's writes when a read began */
     uint32_t slots[REGION_BLOCKS]; /* where its blocks were appended */
 };
 
@@ -106,6 +107,10 @@ struct piece {
  * end) from `old`, BLOCK_BYTES of the block's present content, and sets its CRC.  When the piece is
  * one block with both edges, one call does both.  Pure; called by whoever has the old block. */
 void piece_merge(struct piece *piece, bool head, const unsigned char *old);
+
+/* Copies blocks [first, first + count) that are in fill_mask to their frames, and sets their CRCs.
+ * Needs no lock: nobody else knows the frames yet. */
+void piece_fill(const struct shard *shard, struct piece *piece, uint32_t first, uint32_t count);
 
 /* ---- actions ---------------------------------------------------------------------------- */
 
@@ -123,6 +128,7 @@ enum action_kind {
     ACTION_ZERO_BACKING,  /* Write zeros (ACTION_MAY_UNMAP: may deallocate).  Always reported. */
     ACTION_FLUSH_FLASH,   /* A device flush that starts after now.  Always reported. */
     ACTION_FLUSH_BACKING, /* The same of `volume`'s backing store.  Always reported. */
+    ACTION_FILL,          /* piece_fill(shard, piece, first, count), then report. */
     ACTION_MERGE,         /* piece_merge(piece, ACTION_HEAD, data), then report. */
     ACTION_REPLY,         /* The piece `owner` is finished: piece->error is set. */
     ACTION_RESUME,        /* Step EVENT_REQUEST with the piece `owner` again, on its own core. */

@@ -271,6 +271,8 @@ static void around_done(struct shard *shard, struct piece *piece, struct actions
         volume->around_writes++;
     if (volume)
         volume->counters.around_blocks += piece->count;
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
     writing_remove(shard, piece);
     piece_finish(shard, piece, out);
 }

@@ -199,25 +199,13 @@ static void write_flash(struct core *core, struct shard_io *io)
 
 /* ---- backing store ------------------------------------------------------------------------ */
 
-/* Copies missed blocks to their RAM frames.  True when there were any: then the shard is told. */
-static bool fill_frames(const struct shard_io *io)
+/* Whether the shard wants to know that these blocks came: they may enter the cache. */
+static bool fills(const struct action *action)
 {
-    const struct action *action = &io->action;
-    struct piece *piece = action->owner;
-    uint64_t mask = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
-    uint64_t left;
+    const struct piece *piece = action->owner;
+    uint64_t range = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
 
-    if (!(action->flags & ACTION_PIECE))
-        return false;
-    mask = (mask << action->first) & piece->fill_mask;
-    for (left = mask; left != 0; left &= left - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(left);
-        const unsigned char *block = action->data + (size_t)(i - action->first) * BLOCK_BYTES;
-
-        piece->crc[i] = crc32c(0, block, BLOCK_BYTES);
-        memcpy(shard_frame(io->runner->shard, piece->frame[i]), block, BLOCK_BYTES);
-    }
-    return mask != 0;
+    return action->flags & ACTION_PIECE && piece->fill_mask & range << action->first;
 }
 
 static void backing_done(struct core *core, struct backing_io *backing, int result)
@@ -225,17 +213,14 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
     struct shard_io *io = container_of(backing, struct shard_io, backing);
     const struct action *action = &io->action;
     struct cache_volume *volume = io->runner->cache->by_id[action->volume];
-    bool reads = action->kind == ACTION_READ_BACKING, filled = false;
+    bool reads = action->kind == ACTION_READ_BACKING;
 
     /* Whatever is not destaging is not covered by a log record that waits for a flush. */
     if (!reads && !(action->flags & ACTION_BACKGROUND) && volume != NULL)
         atomic_fetch_add(&volume->volume.backing_writes, 1);
-    if (reads && result == 0) {
-        if (action->flags & (ACTION_HEAD | ACTION_TAIL))
-            merge_edges(action);
-        filled = fill_frames(io);
-    }
-    if (!reads || result != 0 || filled || (action->flags & ACTION_REPORT))
+    if (reads && result == 0 && (action->flags & (ACTION_HEAD | ACTION_TAIL)))
+        merge_edges(action);
+    if (!reads || result != 0 || (action->flags & ACTION_REPORT) || fills(action))
         report(core, io, result);
     else
         end_piece_io(core, io);
@@ -322,6 +307,10 @@ void shard_io_carry_out(struct core *core, struct shard_runner *runner, const st
     case ACTION_ZERO_BACKING: submit_backing(core, begin(core, runner, action)); break;
     case ACTION_FLUSH_FLASH:
     case ACTION_FLUSH_BACKING: join_flush(core, begin(core, runner, action)); break;
+    case ACTION_FILL:
+        piece_fill(runner->shard, action->owner, action->first, action->count);
+        report(core, begin(core, runner, action), 0);
+        break;
     case ACTION_MERGE:
         piece_merge(action->owner, action->flags & ACTION_HEAD, action->data);
         report(core, begin(core, runner, action), 0);

@@ -123,21 +123,13 @@ static void write_flash(struct host *host, const struct action *action)
 static void read_backing(struct host *host, const struct action *action)
 {
     struct piece *piece = action->owner;
-    bool merge = action->flags & (ACTION_HEAD | ACTION_TAIL), filled = false;
+    bool merge = action->flags & (ACTION_HEAD | ACTION_TAIL);
+    uint64_t range = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
 
     memcpy(action->data, host->backing + action->offset, action->length);
-    for (uint32_t i = action->first; !merge && i < (uint32_t)action->first + action->count; i++) {
-        unsigned char *block = piece->data + i * (size_t)BLOCK_BYTES;
-
-        if (!(piece->fill_mask >> i & 1))
-            continue;
-        piece->crc[i] = crc32c(0, block, BLOCK_BYTES);
-        memcpy(shard_frame(host->shard, piece->frame[i]), block, BLOCK_BYTES);
-        filled = true;
-    }
     if (merge)
         piece_merge(piece, action->flags & ACTION_HEAD, action->data);
-    if (filled || action->flags & ACTION_REPORT)
+    if (action->flags & ACTION_REPORT || piece->fill_mask & range << action->first)
         step(host, &(struct event){.kind = EVENT_IO_DONE, .action = action});
     else
         piece_io_ended(host, piece);
@@ -165,6 +157,7 @@ static void carry_out(struct host *host, const struct action *action)
         shard_flush_end(host->shard, shard_flush_begin(host->shard));
         break;
     case ACTION_FLUSH_BACKING: host->backing_flushes++; break;
+    case ACTION_FILL: piece_fill(host->shard, piece, action->first, action->count); break;
     case ACTION_MERGE: piece_merge(piece, action->flags & ACTION_HEAD, action->data); break;
     case ACTION_REPLY:
         host->replies++;
