@@ -50,9 +50,9 @@ json_t *control_reads(const struct counters *counters)
     uint64_t all = hits + counters->miss_blocks;
     json_t *ratio = all > 0 ? json_real((double)hits / (double)all) : json_null();
 
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "ram_blocks", number(counters->ram_hit_blocks),
-                     "flash_blocks", number(counters->flash_hit_blocks), "zero_blocks",
-                     number(counters->zero_hit_blocks), "miss_blocks",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "from_ram", number(counters->ram_hit_blocks),
+                     "from_flash", number(counters->flash_hit_blocks), "from_zeros",
+                     number(counters->zero_hit_blocks), "from_backing",
                      number(counters->miss_blocks), "hit_ratio", ratio);
 }
 

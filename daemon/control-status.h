@@ -16,8 +16,8 @@ json_t *control_volumes(struct service *service);
 /* Counters as an object, by their names. */
 json_t *control_counters(const struct counters *counters);
 
-/* {"ram": .., "flash": .., "zero": .., "miss": .., "hit_ratio": ..}; the ratio is null before the
- * first read. */
+/* Blocks read, by where they came from: {"from_ram": .., "from_flash": .., "from_zeros": ..,
+ * "from_backing": .., "hit_ratio": ..}; the ratio is null before the first read. */
 json_t *control_reads(const struct counters *counters);
 
 /* Of one volume: by operation and tier, where there were any. */
