@@ -12,7 +12,7 @@
 #include "engine/shard-private.h"
 
 #define AGE_NS UINT64_C(5000000000) /* dirty blocks older than this are destaged when idle */
-#define FLUSH_DELAY_NS                                                            \
+#define FLUSH_DELAY_NS \
     UINT64_C(1000000000)     /* written blocks wait this long for a backing flush \
                               */
 #define FLUSH_BLOCKS   2048u /* ... or for so many */

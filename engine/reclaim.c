@@ -2,14 +2,17 @@
 /*
  * The hand: makes segments ready for new data, one at a time, oldest first (I13).
  *
- *   never used:  header A, header B -> READY
+ *   never used:  both headers in one write -> READY
  *   reclaimed:   [footer -> read hot blocks -> append them again] -> flush -> header A with a new
- *                generation -> flush -> header B -> flush -> drop the rest from the index -> wait
- * for readers -> READY.  Or, when a write to it failed, retired. kept:        live map into headers
- * A and B, each flushed, and a new place in the ring before the open segment (hazard 1)
+ *                generation -> header B -> drop the rest from the index -> wait for readers
+ *                -> READY.  Or, when a write to it failed, retired.
+ *   kept:        flush -> live map into header A, then B -> a new place in the ring, before the
+ *                open segment (hazard 1)
  *
- * Nothing is dropped from the index before the new generation is durable (hazard 2), and the flush
- * before the headers makes durable what superseded the victim's dead records (hazard 3).
+ * A header write is durable when it is done, and A is done before B begins: what was valid stays
+ * valid until what follows it is.  Nothing is dropped from the index before the new generation is
+ * durable (hazard 2), and the flush before the headers makes durable what superseded the victim's
+ * dead records (hazard 3).
  */
 #include "common/crc32c.h"
 #include "engine/shard-private.h"
@@ -17,14 +20,18 @@
 #define KEEP_PERCENT  60u /* hotter segments are kept in place: bounds the write amplification */
 #define RETRY_NS      UINT64_C(2000000)
 #define IDLE_RETRY_NS UINT64_C(100000000)
+#define READY_BYTES   (32u << 20)
+#define READY_MIN     5u
 #define DROP_SLOTS    512u /* per step */
 
 uint32_t ready_target(const struct shard *shard)
 {
-    uint32_t target = shard->config.segments / 32;
+    /* After a crash each of them is scanned for batches. */
+    uint32_t target = READY_BYTES / shard->config.segment_bytes;
+    uint32_t most = shard->config.segments / 8;
 
-    /* Few: after a crash each of them is scanned for batches. */
-    return target < 5 ? 5 : target > 8 ? 8 : target;
+    target = target < most ? target : most;
+    return target < READY_MIN ? READY_MIN : target;
 }
 
 bool reclaim_idle(const struct shard *shard)
@@ -38,6 +45,8 @@ static void retry(struct shard *shard, uint64_t delay_ns)
     tick_want(shard, shard->reclaim.retry_ns);
 }
 
+static void drain_start(struct shard *shard);
+
 /* ---- headers ---------------------------------------------------------------------------- */
 
 void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t segment,
@@ -45,18 +54,19 @@ void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t se
 {
     struct action *action = action_add(out, ACTION_WRITE_FLASH);
 
-    buffer->write.iov_count = 1;
+    buffer->write.iov_count = copy == HEADER_BOTH ? 2 : 1;
     buffer->write.headroom = false;
-    buffer->write.iov[0].iov_base = buffer->header;
-    buffer->write.iov[0].iov_len = BLOCK_BYTES;
+    for (unsigned i = 0; i < buffer->write.iov_count; i++)
+        buffer->write.iov[i] = (struct iovec){.iov_base = buffer->header, .iov_len = BLOCK_BYTES};
     buffer->write.seal_bytes = BLOCK_BYTES;
     buffer->write.seal_crc = &buffer->header->crc;
-    action->flags = ACTION_REPORT;
+    action->flags = ACTION_REPORT | (shard->config.flash_volatile ? ACTION_FUA : 0);
     action->first = TAG_RECLAIM;
-    action->offset = segment_offset(shard, segment) + copy * (uint64_t)BLOCK_BYTES;
-    action->length = BLOCK_BYTES;
+    action->offset =
+        segment_offset(shard, segment) + (copy == HEADER_BOTH ? 0 : copy) * (uint64_t)BLOCK_BYTES;
+    action->length = BLOCK_BYTES * buffer->write.iov_count;
     action->owner = &buffer->write;
-    metadata_count(shard, BLOCK_BYTES);
+    metadata_count(shard, action->length);
 }
 
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t index,
@@ -83,29 +93,6 @@ static void live_map_fill(const struct shard *shard, struct segment_header *head
             header->map[i / 8] |= (uint8_t)(1u << i % 8);
 }
 
-static void flush(struct shard *shard, enum reclaim_state state, struct actions *out)
-{
-    struct action *action;
-
-    shard->reclaim.state = state;
-    action = action_add(out, ACTION_FLUSH_FLASH);
-    action->flags = ACTION_REPORT;
-    action->first = TAG_RECLAIM;
-}
-
-static void reclaim_next(struct shard *shard, struct actions *out);
-
-/* A flush when completion is not durability; else straight on. */
-static void flush_then(struct shard *shard, enum reclaim_state state, struct actions *out)
-{
-    if (shard->config.flash_volatile) {
-        flush(shard, state, out);
-        return;
-    }
-    shard->reclaim.state = state;
-    reclaim_next(shard, out);
-}
-
 static void give_up(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
@@ -126,12 +113,26 @@ static void give_up(struct shard *shard, struct actions *out)
     action->offset = shard->config.segment_first + reclaim->victim;
 }
 
+/* What superseded the victim's dead records is durable. */
+static void flushed(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    if (MUTANT(2) && !reclaim->keep) { /* hazard 2: dropped before the bump is durable */
+        drain_start(shard);
+        return;
+    }
+    reclaim->state = RECLAIM_HEADER_A;
+    header_write(shard, &reclaim->header, reclaim->victim, 0, out);
+}
+
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */
 static void headers_start(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     struct segment *segment = &shard->segments[reclaim->victim];
     struct segment_header *header = reclaim->header.header;
+    struct action *action;
 
     if (!reclaim->keep && segment->failed) {
         give_up(shard, out);
@@ -146,7 +147,17 @@ static void headers_start(struct shard *shard, struct actions *out)
         reclaim->generation = shard->generation_next++;
         header_fill(shard, header, reclaim->victim, reclaim->generation, 0, 0);
     }
-    flush_then(shard, RECLAIM_FLUSH, out);
+    if (reclaim->never_used) { /* nothing in it to be lost by a torn write */
+        reclaim->state = RECLAIM_HEADER_B;
+        header_write(shard, &reclaim->header, reclaim->victim, HEADER_BOTH, out);
+    } else if (shard->config.flash_volatile && !MUTANT(103)) {
+        reclaim->state = RECLAIM_FLUSH;
+        action = action_add(out, ACTION_FLUSH_FLASH);
+        action->flags = ACTION_REPORT;
+        action->first = TAG_RECLAIM;
+    } else {
+        flushed(shard, out);
+    }
 }
 
 /* ---- the end ---------------------------------------------------------------------------- */
@@ -521,34 +532,6 @@ static void choose(struct shard *shard, struct actions *out)
 
 /* ---- steps ------------------------------------------------------------------------------ */
 
-/* What follows a flush, or a write where completion is durability. */
-static void reclaim_next(struct shard *shard, struct actions *out)
-{
-    struct reclaim *reclaim = &shard->reclaim;
-
-    switch (reclaim->state) {
-    case RECLAIM_FLUSH:
-        if (MUTANT(2)) { /* entries dropped before the bump is durable */
-            drain_start(shard);
-            return;
-        }
-        reclaim->state = RECLAIM_HEADER_A;
-        header_write(shard, &reclaim->header, reclaim->victim, 0, out);
-        break;
-    case RECLAIM_HEADER_A_FLUSH:
-        reclaim->state = RECLAIM_HEADER_B;
-        header_write(shard, &reclaim->header, reclaim->victim, 1, out);
-        break;
-    case RECLAIM_HEADER_B_FLUSH:
-        if (reclaim->keep)
-            kept(shard);
-        else
-            drain_start(shard);
-        break;
-    default: break;
-    }
-}
-
 static void read_done(struct shard *shard, const struct event *event, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
@@ -576,9 +559,14 @@ static void write_done(struct shard *shard, const struct event *event, struct ac
         give_up(shard, out);
         return;
     }
-    flush_then(shard,
-               reclaim->state == RECLAIM_HEADER_A ? RECLAIM_HEADER_A_FLUSH : RECLAIM_HEADER_B_FLUSH,
-               out);
+    if (reclaim->state == RECLAIM_HEADER_A) {
+        reclaim->state = RECLAIM_HEADER_B;
+        header_write(shard, &reclaim->header, reclaim->victim, 1, out);
+    } else if (reclaim->keep) {
+        kept(shard);
+    } else {
+        drain_start(shard);
+    }
 }
 
 static void retire_done(struct shard *shard, const struct event *event, struct actions *out)
@@ -607,7 +595,7 @@ void reclaim_io_done(struct shard *shard, const struct event *event, struct acti
         if (event->result < 0)
             give_up(shard, out);
         else
-            reclaim_next(shard, out);
+            flushed(shard, out);
         break;
     case ACTION_RETIRE: retire_done(shard, event, out); break;
     default: break;

@@ -252,9 +252,7 @@ enum reclaim_state {
     RECLAIM_APPEND, /* waiting for log room, or for the batches with reinserted blocks */
     RECLAIM_FLUSH,  /* flash flush before anything is given up (hazard 3) */
     RECLAIM_HEADER_A,
-    RECLAIM_HEADER_A_FLUSH,
     RECLAIM_HEADER_B,
-    RECLAIM_HEADER_B_FLUSH,
     RECLAIM_RETIRE,
     RECLAIM_DRAIN, /* dropping what is left in the victim, then waiting for its readers */
 };
@@ -575,7 +573,9 @@ bool reclaim_idle(const struct shard *shard);
 uint32_t ready_target(const struct shard *shard);
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
                  uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);
-/* Emits the write of a filled segment header, tagged TAG_RECLAIM. */
+#define HEADER_BOTH 2u
+/* Emits the write of a filled segment header, durable when done, to copy 0, 1 or HEADER_BOTH;
+ * tagged TAG_RECLAIM. */
 void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t segment,
                   unsigned copy, struct actions *out);
 
