@@ -141,7 +141,7 @@ static enum ctl_exit check_image(struct ctl *ctl, struct image *image, const cha
     progress_end(&listing.progress);
     if (error) {
         json_decref(listing.problems);
-        return ctl_fail(what, "cannot be read: %s", strerror(-error));
+        return ctl_fail(what, "%s", strerror(-error));
     }
     return ctl->json ? tell_json(&check, uuid) : tell_person(&check, uuid);
 }

@@ -499,11 +499,10 @@ int image_check(struct image_check *check)
         struct image_segment segment;
         int error = image_segment_read(check->image, i, &segment);
 
-        if (error) {
-            work.error = error;
-            break;
-        }
-        segment_check(&work, &segment);
+        if (error)
+            wrong(&work, &segment, IMAGE_NOWHERE, "the device fails to read it");
+        else
+            segment_check(&work, &segment);
         if (check->progress != NULL)
             check->progress(check, i + 1);
     }

@@ -36,8 +36,8 @@ struct image_check {
     struct image_counts counts;
 };
 
-/* Checks an image that has a valid superblock.  0, or a negative errno when the device cannot be
- * read or memory is short; problems are no error. */
+/* Checks an image that has a valid superblock.  0, or -ENOMEM; problems, unreadable parts among them,
+ * are no error. */
 int image_check(struct image_check *check);
 
 #endif

@@ -59,17 +59,21 @@ static int read_superblocks(struct image *image)
 {
     uint64_t usable = image->bytes - image->bytes % BLOCK_BYTES;
     uint64_t last = usable > SUPERBLOCK_BYTES ? usable - SUPERBLOCK_BYTES : 0;
-    int error = read_at(image, &image->copies[0], SUPERBLOCK_BYTES, 0);
+    int errors[2];
 
-    if (error)
-        return error;
+    /* What cannot be read stays zeros; one good copy is enough. */
+    errors[0] = read_at(image, &image->copies[0], SUPERBLOCK_BYTES, 0);
+    if (errors[0])
+        memset(&image->copies[0], 0, SUPERBLOCK_BYTES);
     /* A device that has grown has the second copy where its end was. */
     if (superblock_check(&image->copies[0], image->bytes, NULL, 0) == 0)
         last = superblock_offset(&image->copies[0], 1);
     image->copy_offsets[1] = last;
-    error = read_at(image, &image->copies[1], SUPERBLOCK_BYTES, last);
-    if (error)
-        return error;
+    errors[1] = read_at(image, &image->copies[1], SUPERBLOCK_BYTES, last);
+    if (errors[1])
+        memset(&image->copies[1], 0, SUPERBLOCK_BYTES);
+    if (errors[0] && errors[1])
+        return errors[0];
     for (unsigned copy = 0; copy < 2; copy++)
         image->copy_errors[copy] = superblock_check(&image->copies[copy], image->bytes,
                                                     image->copy_whys[copy], IMAGE_WHY_BYTES);
