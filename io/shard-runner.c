@@ -182,9 +182,8 @@ static void step_piece(struct core *core, struct request_piece *piece)
 {
     struct event event = {.kind = EVENT_REQUEST, .piece = &piece->piece};
 
-    /* A read leaves nothing in the open batch that somebody waits for. */
-    if (piece->piece.op != PIECE_READ && piece->piece.op != PIECE_PREFETCH)
-        touch(core->runner, piece->runner);
+    /* Also after a read: any step may append a write that waited for room. */
+    touch(core->runner, piece->runner);
     step(core, piece->runner, &event);
 }
 
