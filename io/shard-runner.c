@@ -11,6 +11,7 @@
 
 #define STEPS_PER_TURN 1024u /* then the core looks at its completions again */
 #define SEAL_ROUNDS    4u
+#define LOOK_NS        UINT64_C(10000000)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
@@ -68,8 +69,9 @@ static void woken(struct core *core, struct core_message *message)
     uint64_t due_ns;
 
     pthread_mutex_lock(&runner->lock);
+    due_ns = runner->tick_now ? 0 : runner->tick_due_ns;
+    runner->tick_now = false;
     runner->wake_queued = false;
-    due_ns = runner->tick_due_ns;
     pthread_mutex_unlock(&runner->lock);
     set_tick(core, runner, due_ns);
 }
@@ -79,7 +81,7 @@ void shard_runner_kick(struct shard_runner *runner)
     bool send;
 
     pthread_mutex_lock(&runner->lock);
-    runner->tick_due_ns = 0;
+    runner->tick_now = true;
     send = !runner->wake_queued;
     runner->wake_queued = true;
     pthread_mutex_unlock(&runner->lock);
@@ -125,7 +127,7 @@ static void touch(struct runner_core *own, const struct shard_runner *runner)
     own->touched[own->touched_count++] = (uint16_t)runner->index;
 }
 
-/* While a shard recovers or stops, only its home core steps it. */
+/* On the home core, after each step while the shard recovers or stops. */
 static void check_progress(struct core *core, struct shard_runner *runner, int state, int ready,
                            bool idle)
 {
@@ -141,6 +143,15 @@ static void check_progress(struct core *core, struct shard_runner *runner, int s
     cache_runner_changed(core_cache(core), ready < 0 ? ready : 0);
 }
 
+/* Nobody's request moves a shard on that recovers or stops: the end of an I/O does, and now and then
+ * the home core looks, because the I/O may have been another core's. */
+static uint64_t hurry(const struct core *core, const struct event *event, uint64_t due_ns)
+{
+    if (event->kind == EVENT_IO_DONE)
+        return 0;
+    return due_ns < core->now_ns + LOOK_NS ? due_ns : core->now_ns + LOOK_NS;
+}
+
 /* One event, one hold of the lock; then the actions. */
 static void step(struct core *core, struct shard_runner *runner, const struct event *event)
 {
@@ -148,21 +159,25 @@ static void step(struct core *core, struct shard_runner *runner, const struct ev
     struct actions *actions = &own->actions;
     bool home = runner->home == core->index, moved, send = false, idle = false;
     int state = atomic_load_explicit(&runner->state, memory_order_relaxed), ready = 1;
+    bool passing = state == RUNNER_RECOVERING || state == RUNNER_STOPPING;
     uint64_t due_ns;
 
     pthread_mutex_lock(&runner->lock);
     shard_step(runner->shard, core->now_ns, event, 1, actions);
     due_ns = actions->again ? 0 : shard_next_tick(runner->shard);
+    if (passing)
+        due_ns = hurry(core, event, due_ns);
     moved = home || due_ns < runner->tick_due_ns;
     if (moved) {
         runner->tick_due_ns = due_ns;
+        runner->tick_now |= !home && due_ns == 0;
         send = !home && !runner->wake_queued;
         runner->wake_queued |= send;
     }
-    if (state == RUNNER_RECOVERING)
+    if (passing && home) {
         ready = shard_ready(runner->shard);
-    else if (state == RUNNER_STOPPING)
         idle = shard_idle(runner->shard);
+    }
     pthread_mutex_unlock(&runner->lock);
 
     if (send)
@@ -171,11 +186,8 @@ static void step(struct core *core, struct shard_runner *runner, const struct ev
         shard_io_carry_out(core, runner, &actions->list[i]);
     if (home && moved)
         set_tick(core, runner, due_ns);
-    if (state == RUNNER_RECOVERING || state == RUNNER_STOPPING) {
+    if (home && passing)
         check_progress(core, runner, state, ready, idle);
-        if (event->kind == EVENT_IO_DONE)
-            tick_again(core, runner); /* nobody's request moves it on */
-    }
 }
 
 static void step_piece(struct core *core, struct request_piece *piece)

@@ -33,9 +33,10 @@ struct shard_runner {
     struct shard *shard;
     unsigned index, home; /* core that does its background work (C3) */
 
-    /* A leaf, held for the length of a step (C2).  Also of the shard, tick_due_ns, wake_queued. */
+    /* A leaf, held for the length of a step (C2).  Of the shard, and of the next three. */
     pthread_mutex_t lock;
     uint64_t tick_due_ns; /* what the home core knows, or is being told */
+    bool tick_now;        /* another core or thread wants one, whatever the shard says later */
     bool wake_queued;
 
     /* On the home core only. */
