@@ -166,6 +166,25 @@ uint32_t content_overlay(struct content *content, uint16_t volume, uint64_t sect
     return content_literal(content, under, volume, sector);
 }
 
+/* A sector of several writes: runs of words that one pattern or zeros explain. */
+static void describe_mixture(const unsigned char *data, char *text, size_t bytes)
+{
+    uint64_t words[WORDS], last = 0;
+    size_t used = (size_t)snprintf(text, bytes, "a mixture:");
+
+    memcpy(words, data, SECTOR_BYTES);
+    for (unsigned i = 0; i < WORDS; i++) {
+        uint64_t name = words[i] == 0 ? 0 : words[i] ^ masks[i];
+        bool known = name == 0 || name >> SECTOR_SHIFT < 1u << 20;
+
+        if ((i > 0 && name == last) || used + 40 > bytes)
+            continue;
+        last = name;
+        used += (size_t)snprintf(text + used, bytes - used, " from %u %s%" PRIx64, i * 8,
+                                 known ? "id " : "? ", known ? name & CONTENT_ID_MAX : words[i]);
+    }
+}
+
 void content_describe(const unsigned char *data, uint16_t volume, uint64_t sector, char *text,
                       size_t bytes)
 {
@@ -174,12 +193,11 @@ void content_describe(const unsigned char *data, uint16_t volume, uint64_t secto
     uint32_t id;
 
     if (content_identify(data, &found_volume, &found_sector, &id))
-        snprintf(text, bytes, "write %" PRIu32 "%s of volume %u sector %" PRIu64, id,
+        snprintf(text, bytes, "write %" PRIx32 "%s of volume %u sector %" PRIu64, id,
                  found_volume == volume && found_sector == sector ? "" : " (foreign)", found_volume,
                  found_sector);
     else if (id == CONTENT_ZEROS)
         snprintf(text, bytes, "zeros");
     else
-        snprintf(text, bytes, "a mixture or garbage: %02x %02x %02x %02x ... %02x %02x", data[0],
-                 data[1], data[2], data[3], data[510], data[511]);
+        describe_mixture(data, text, bytes);
 }

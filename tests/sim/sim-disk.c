@@ -15,7 +15,7 @@
 struct disk {
     struct image *image;
     uint32_t number;
-    uint64_t bytes;
+    uint64_t bytes, bytes_max;
     struct disk_traits traits;
     struct sim_random random;
     struct sim_trace *trace;
@@ -44,7 +44,7 @@ struct disk *disk_create(uint32_t number, uint64_t bytes)
     if (disk == NULL)
         exit(2);
     disk->number = number;
-    disk->bytes = bytes;
+    disk->bytes = disk->bytes_max = bytes;
     disk->image = image_create(bytes);
     disk->staging = malloc(STAGING_BYTES);
     if (disk->staging == NULL)
@@ -64,6 +64,8 @@ void disk_reset(struct disk *disk, const struct disk_traits *traits, uint64_t se
 {
     image_reset(disk->image, traits->write_cache);
     disk->traits = *traits;
+    disk->bytes = traits->bytes != 0 ? traits->bytes : disk->bytes_max;
+    assert(disk->bytes <= disk->bytes_max);
     disk->random = sim_random_stream(seed, 1000 + disk->number);
     disk->trace = trace;
     disk->stats = (struct disk_stats){0};
@@ -275,7 +277,8 @@ static void run_read(struct disk *disk, struct disk_io *io)
     if (io->result != 0)
         return;
     memcpy(data, image_current(disk->image) + io->offset, io->length);
-    read_early(disk, io, data);
+    if (disk->traits.tears_reads)
+        read_early(disk, io, data);
 }
 
 /* Anywhere else of the same size. */

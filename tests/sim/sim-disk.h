@@ -54,7 +54,9 @@ struct disk_io {
 
 /* Faults are per million I/Os. */
 struct disk_traits {
+    uint64_t bytes;   /* size that is used; 0: all */
     bool write_cache; /* completion is not durability */
+    bool tears_reads; /* a read during a write may see sectors of both */
     bool garbage;     /* unsynced sectors may turn to garbage in a power cut */
     uint32_t delay_min_ns, delay_max_ns;
     uint32_t read_error_ppm, write_error_ppm, flush_error_ppm;

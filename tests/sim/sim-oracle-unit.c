@@ -110,8 +110,9 @@ void unit_forget(struct unit *unit, uint64_t flushed)
         if (unit->past[i].crash && unit->past[i].until > flushed)
             unit->past[kept++] = unit->past[i];
     unit->past_count = kept;
-    if (unit->unknown_until <= flushed)
-        unit->unknown_until = 0;
+    unit->unknown_until = 0;
+    if (unit->unknown_crash <= flushed)
+        unit->unknown_crash = 0;
 }
 
 /* ---- writes ------------------------------------------------------------------------------ */
@@ -126,6 +127,8 @@ void unit_write_begin(struct unit *unit, const struct unit_pending *pending)
     unit->pending[slot] = *pending;
     unit->pending_mask |= 1u << slot;
     unit->changed = pending->begun;
+    if (unit->unknown && (pending->from != 0 || pending->to < unit->sectors * SECTOR_BYTES))
+        unit->garbage = true; /* over something unknown: no content that can be named */
 }
 
 static uint32_t pending_find(const struct unit *unit, uint64_t begun)
@@ -211,11 +214,13 @@ static void end_doubt(struct content *content, struct unit *unit, uint32_t slot,
 {
     const struct unit_pending *write = &unit->pending[slot];
 
-    if (error != 0 || unit->pending_mask != 1u << slot || write->from != 0 ||
-        write->to < unit->sectors * SECTOR_BYTES)
+    if (error != 0 || unit->pending_mask != 1u << slot || unit->ended > write->begun ||
+        write->from != 0 || write->to < unit->sectors * SECTOR_BYTES)
         return;
+    unit->unknown_until = now;
+    unit->unknown_crash = write->fua ? 0 : now;
+    unit->was_garbage = unit->garbage;
     unit->unknown = unit->garbage = false;
-    unit->unknown_until = write->fua ? 0 : now;
     unit->past_count = 0;
     unit->state_count = 1;
     memset(&unit->states[0], 0, sizeof(unit->states[0]));
@@ -231,9 +236,11 @@ bool unit_write_end(struct content *content, struct unit *unit, struct unit_reac
     unit->changed = now;
     if (unit->unknown) {
         end_doubt(content, unit, slot, error, now);
+        unit->ended = now;
         slot_free(unit, slot);
         return true;
     }
+    unit->ended = now;
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
     if (error == 0)
@@ -253,8 +260,11 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
 {
     bool fits;
 
+    unit->reads = 0;
+    unit_forget(unit, flushed);
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
+    garbage = garbage && (unit->pending_mask != 0 || unit->past_count > 0);
     unit->pending_mask = 0;
     unit->state_count = 0;
     unit->failed = false;
@@ -265,16 +275,25 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     for (uint32_t i = 0; i < unit->past_count; i++) {
         struct unit_state state = {0};
 
-        if (!unit->past[i].crash || unit->past[i].until <= flushed)
-            continue;
         memcpy(state.ids, unit->past[i].ids, sizeof(state.ids));
         fits &= state_add(unit, &state);
     }
     unit->past_count = 0;
-    garbage = garbage && unit->state_count > 1;
-    if (!fits || garbage || unit->unknown_until > flushed)
-        unit_doubt(unit, garbage);
-    unit->unknown_until = 0;
+    if (!fits || garbage || unit->unknown_crash > flushed)
+        unit_doubt(unit, garbage || (unit->unknown_crash > flushed && unit->was_garbage));
+    unit->unknown_crash = 0;
+}
+
+void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach)
+{
+    if (unit->pending_mask == 0)
+        return;
+    unit_reach(content, unit, reach);
+    if (reach->overflow || !keep_either(unit, reach))
+        unit_doubt(unit, false);
+    for (uint32_t slot = 0; slot < UNIT_PENDING_MAX; slot++)
+        if (unit->pending_mask >> slot & 1)
+            slot_free(unit, slot);
 }
 
 void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
@@ -303,8 +322,10 @@ void unit_doubt(struct unit *unit, bool garbage)
 
 static bool legal_unknown(const struct unit *unit, const uint32_t *ids)
 {
+    bool garbage = unit->unknown ? unit->garbage : unit->was_garbage;
+
     for (uint32_t i = 0; i < unit->sectors; i++)
-        if (ids[i] == CONTENT_FOREIGN && !unit->garbage)
+        if (ids[i] == CONTENT_FOREIGN && !garbage)
             return false;
     return true;
 }
@@ -326,7 +347,7 @@ bool unit_may_read(const struct unit *unit, const struct unit_reach *reach, cons
 bool unit_may_survive(const struct unit *unit, const struct unit_reach *reach, const uint32_t *ids,
                       uint64_t flushed)
 {
-    if (unit->unknown || unit->unknown_until > flushed || reach->overflow)
+    if (unit->unknown || unit->unknown_crash > flushed || reach->overflow)
         return true;
     for (uint32_t sector = 0; sector < unit->sectors; sector++) {
         bool found = false;
@@ -345,5 +366,5 @@ bool unit_may_survive(const struct unit *unit, const struct unit_reach *reach, c
 bool unit_is_plain(const struct unit *unit)
 {
     return unit->pending_mask == 0 && unit->state_count == 1 && unit->past_count == 0 &&
-           !unit->unknown && unit->unknown_until == 0;
+           !unit->unknown && unit->unknown_until == 0 && unit->unknown_crash == 0;
 }

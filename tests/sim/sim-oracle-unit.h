@@ -41,10 +41,13 @@ struct unit {
     uint64_t first_sector;
     uint16_t volume, sectors;
     uint32_t reads;
-    uint64_t changed;       /* the last begin or end of a write */
-    uint64_t unknown_until; /* before, it was unknown: for reads in flight and crashes */
-    bool unknown, garbage;  /* any content is legal; even a foreign one */
-    bool failed;            /* a write failed: what a read does not see may still come back */
+    uint64_t changed;      /* the last begin or end of a write */
+    uint64_t ended;        /* the last end of a write */
+    bool unknown, garbage; /* any content is legal; even a foreign one */
+    /* It was unknown (and garbage) until then: for reads in flight, and for crashes. */
+    uint64_t unknown_until, unknown_crash;
+    bool was_garbage;
+    bool failed; /* a write failed: what a read does not see may still come back */
     uint32_t pending_mask;
     uint32_t state_count, past_count;
     struct unit_pending pending[UNIT_PENDING_MAX];
@@ -67,6 +70,9 @@ bool unit_write_end(struct content *content, struct unit *unit, struct unit_reac
                     uint64_t begun, int error, uint64_t now);
 void unit_crash(struct content *content, struct unit *unit, struct unit_reach *reach,
                 uint64_t flushed, bool garbage);
+
+/* The process dies; what it asked the disks for may or may not have happened. */
+void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach);
 
 /* Forgets history that neither a crash after `flushed` nor a read in flight can show. */
 void unit_forget(struct unit *unit, uint64_t flushed);

@@ -199,32 +199,48 @@ const char *oracle_why(const struct oracle *oracle)
 
 /* ---- writes and flushes ------------------------------------------------------------------ */
 
+/* Whole blocks are written even if less is asked for: where units are sectors, the others of the
+ * block take part with nothing, because a crash may turn them to garbage, too. */
+static struct span write_span(const struct oracle *oracle, const struct oracle_op *op)
+{
+    const struct volume *volume = &oracle->volumes[op->volume];
+    uint64_t offset = op->offset / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t end = (op->offset + op->length + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+
+    if (end > volume->config.bytes)
+        end = volume->config.bytes;
+    return span_of(oracle, op->volume, offset, end - offset);
+}
+
+/* Bytes [from, to) of [begin, end) that the write covers; equal: none. */
+static void cover(const struct oracle_op *op, uint64_t begin, uint64_t end,
+                  struct unit_pending *pending)
+{
+    uint64_t from = op->offset > begin ? op->offset : begin;
+    uint64_t to = op->offset + op->length < end ? op->offset + op->length : end;
+
+    pending->from = from < to ? (uint16_t)(from - begin) : 0;
+    pending->to = from < to ? (uint16_t)(to - begin) : 0;
+}
+
 void oracle_write_begin(struct oracle *oracle, struct oracle_op *op)
 {
-    struct span span = span_of(oracle, op->volume, op->offset, op->length);
+    struct span span = write_span(oracle, op);
     uint64_t bytes = oracle->volumes[op->volume].unit_sectors * SECTOR_BYTES;
 
     op->begun = ++oracle->clock;
     op->id = op->zeros ? CONTENT_ZEROS : oracle->next_id++;
     for (uint64_t index = span.first; index <= span.last; index++) {
-        uint64_t begin = index * bytes, end = begin + bytes;
-        uint64_t from = op->offset > begin ? op->offset - begin : 0;
-        uint64_t to = op->offset + op->length < end ? op->offset + op->length - begin : bytes;
-        struct unit_pending pending = {
-            .begun = op->begun,
-            .id = op->id,
-            .from = (uint16_t)from,
-            .to = (uint16_t)to,
-            .fua = op->fua,
-        };
+        struct unit_pending pending = {.begun = op->begun, .id = op->id, .fua = op->fua};
 
+        cover(op, index * bytes, (index + 1) * bytes, &pending);
         unit_write_begin(unit_get(oracle, op->volume, index), &pending);
     }
 }
 
 void oracle_write_end(struct oracle *oracle, const struct oracle_op *op, int error)
 {
-    struct span span = span_of(oracle, op->volume, op->offset, op->length);
+    struct span span = write_span(oracle, op);
     uint64_t now = ++oracle->clock;
 
     for (uint64_t index = span.first; index <= span.last; index++) {
@@ -259,8 +275,13 @@ void oracle_flush_end(struct oracle *oracle, const struct oracle_op *op, int err
 static void count_reads(struct oracle *oracle, const struct oracle_op *op, int change)
 {
     struct volume *volume = &oracle->volumes[op->volume];
-    struct span span = span_of(oracle, op->volume, op->offset, op->length);
+    uint64_t offset = op->offset / BLOCK_BYTES * BLOCK_BYTES; /* whole blocks are looked at */
+    uint64_t end = (op->offset + op->length + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    struct span span;
 
+    if (end > volume->config.bytes)
+        end = volume->config.bytes;
+    span = span_of(oracle, op->volume, offset, end - offset);
     for (uint64_t index = span.first; index <= span.last; index++) {
         struct unit *unit = volume->units[index];
 
@@ -284,7 +305,8 @@ void oracle_read_end(struct oracle *oracle, const struct oracle_op *op)
     count_reads(oracle, op, -1);
 }
 
-struct view { /* one unit of a block as it was read */
+/* One unit of a block as it was read; oracle->reach is what it may be. */
+struct view {
     uint64_t index;
     uint32_t sectors; /* within the volume */
     uint32_t ids[UNIT_SECTORS];
@@ -298,6 +320,9 @@ static struct view view_of(struct oracle *oracle, uint16_t number, uint64_t bloc
     uint64_t sector = block * UNIT_SECTORS + part * volume->unit_sectors;
     uint64_t sectors = volume->config.bytes / SECTOR_BYTES;
 
+    /* First, because it makes the literals of sectors that are written in part. */
+    if (sector < sectors && volume->units[view.index] != NULL)
+        unit_reach(oracle->content, volume->units[view.index], &oracle->reach);
     for (uint32_t i = 0; i < volume->unit_sectors; i++, sector++) {
         if (sector >= sectors)
             continue; /* stays zeros, as in the states */
@@ -334,7 +359,7 @@ static void explain(struct oracle *oracle, uint16_t number, uint64_t block, cons
     const struct volume *volume = &oracle->volumes[number];
     uint32_t sectors = volume->unit_sectors;
     const struct unit *unit = volume->units[view->index];
-    char text[160];
+    char text[400];
     size_t used = 0;
 
     snprintf(text, sizeof(text), "volume %u block %" PRIu64 " unit %" PRIu64 ":", number, block,
@@ -353,7 +378,7 @@ static void explain(struct oracle *oracle, uint16_t number, uint64_t block, cons
     }
     for (uint32_t i = 0; i < sectors; i++) {
         uint64_t sector = view->index * sectors + i;
-        char found[100];
+        char found[300];
 
         if (view->ids[i] != CONTENT_FOREIGN || sector * SECTOR_BYTES >= volume->config.bytes)
             continue;
@@ -388,7 +413,6 @@ static bool read_unit(struct oracle *oracle, const struct oracle_op *op, struct 
     if (unit == NULL)
         return memcmp(view->ids, volume->ids + view->index * volume->unit_sectors,
                       volume->unit_sectors * sizeof(uint32_t)) == 0;
-    unit_reach(oracle->content, unit, &oracle->reach);
     if (!unit_may_read(unit, &oracle->reach, view->ids, op->begun))
         return false;
     if (unit->pending_mask == 0 && unit->changed < op->begun &&
@@ -426,7 +450,6 @@ static bool check_unit(struct oracle *oracle, uint16_t number, const struct view
     if (unit == NULL)
         return memcmp(view->ids, volume->ids + view->index * volume->unit_sectors,
                       volume->unit_sectors * sizeof(uint32_t)) == 0;
-    unit_reach(oracle->content, unit, &oracle->reach);
     return survives ? unit_may_survive(unit, &oracle->reach, view->ids, volume->flushed)
                     : unit_may_read(unit, &oracle->reach, view->ids, oracle->clock);
 }
@@ -462,7 +485,7 @@ bool oracle_survives(struct oracle *oracle, uint16_t volume, uint64_t block,
 
 /* ---- crashes ----------------------------------------------------------------------------- */
 
-void oracle_crash(struct oracle *oracle, bool garbage)
+void oracle_crash(struct oracle *oracle, bool power, bool garbage)
 {
     ++oracle->clock;
     for (uint32_t i = 0; i < oracle->volume_count; i++) {
@@ -470,11 +493,26 @@ void oracle_crash(struct oracle *oracle, bool garbage)
 
         for (struct unit *unit = volume->first, *next; unit != NULL; unit = next) {
             next = unit->next;
-            unit_crash(oracle->content, unit, &oracle->reach, volume->flushed,
-                       garbage && volume->unit_sectors == 1);
+            if (power)
+                unit_crash(oracle->content, unit, &oracle->reach, volume->flushed,
+                           garbage && volume->unit_sectors == 1);
+            else
+                unit_kill(oracle->content, unit, &oracle->reach);
             oracle->stats.ambiguous += unit->state_count > 1 || unit->unknown;
             unit_settle(oracle, unit);
         }
+    }
+}
+
+void oracle_recovered(struct oracle *oracle)
+{
+    for (uint16_t i = 0; i < oracle->volume_count; i++) {
+        struct oracle_op op = {.volume = i};
+
+        if (!oracle->volumes[i].config.atomic_blocks)
+            continue;
+        oracle_flush_begin(oracle, &op);
+        oracle_flush_end(oracle, &op, 0);
     }
 }
 
@@ -489,7 +527,8 @@ void oracle_doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint6
 
 bool oracle_crowded(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length)
 {
-    struct span span = span_of(oracle, number, offset, length);
+    struct oracle_op op = {.volume = number, .offset = offset, .length = length};
+    struct span span = write_span(oracle, &op);
 
     for (uint64_t index = span.first; index <= span.last; index++) {
         const struct unit *unit = oracle->volumes[number].units[index];

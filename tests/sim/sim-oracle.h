@@ -80,9 +80,15 @@ bool oracle_survives(struct oracle *oracle, uint16_t volume, uint64_t block,
 /* Why the last check failed. */
 const char *oracle_why(const struct oracle *oracle);
 
-/* All requests in flight are gone; reads must have been ended.  With `garbage`, sectors that were
- * not durable in units of 512 bytes may be anything. */
-void oracle_crash(struct oracle *oracle, bool garbage);
+/* All requests in flight are gone; reads must have been ended.  A loss of `power` undoes what was
+ * not flushed; when only the process dies, what was answered stays, for now: a later loss of power
+ * may still undo it.  With `garbage`, sectors that were not durable in units of 512 bytes may be
+ * anything. */
+void oracle_crash(struct oracle *oracle, bool power, bool garbage);
+
+/* The cache serves again: what it found, it has made durable (I19).  Where writes go around it,
+ * only a flush does that. */
+void oracle_recovered(struct oracle *oracle);
 
 /* Nothing is known of this range any more but that it holds its own sectors (with `garbage`: not
  * even that), until it is read or written. */

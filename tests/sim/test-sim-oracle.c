@@ -256,7 +256,7 @@ START_TEST(a_flushed_write_survives)
 
     lay(&new, &op, 0);
     flush(BLOCKS);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(!reads(BLOCKS, 0, &old));
     ck_assert(reads(BLOCKS, 0, &new));
 }
@@ -271,14 +271,14 @@ START_TEST(an_unflushed_write_may_be_lost_and_a_read_tells)
 
     lay(&one, &first, 0);
     lay(&two, &second, 0);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert_uint_eq(oracle_ambiguous(oracle, BLOCKS, blocks, 4), 1);
     ck_assert_uint_eq(blocks[0], 0);
     ck_assert(reads(BLOCKS, 0, &one));
     ck_assert_uint_eq(oracle_ambiguous(oracle, BLOCKS, blocks, 4), 0);
     ck_assert(!reads(BLOCKS, 0, &two));
     ck_assert(!reads(BLOCKS, 0, &zeros));
-    oracle_crash(oracle, false); /* recovery's verdict is durable */
+    oracle_crash(oracle, true, false); /* recovery's verdict is durable */
     ck_assert(!reads(BLOCKS, 0, &zeros));
     ck_assert(reads(BLOCKS, 0, &one));
 }
@@ -295,7 +295,7 @@ START_TEST(a_flush_covers_what_ended_before_it_was_sent)
     late = write_at(BLOCKS, BLOCK_BYTES, BLOCK_BYTES);
     (void)late;
     oracle_flush_end(oracle, &flush_op, 0);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(!reads(BLOCKS, 0, &old));
     ck_assert(reads(BLOCKS, 1, &old));
 }
@@ -310,7 +310,7 @@ START_TEST(a_failed_flush_covers_nothing_and_volumes_are_apart)
     oracle_flush_begin(oracle, &flush_op);
     oracle_flush_end(oracle, &flush_op, -EIO);
     flush(SECTORS);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(reads(BLOCKS, 0, &old));
 }
 END_TEST
@@ -325,7 +325,7 @@ START_TEST(fua_survives_alone)
     oracle_write_begin(oracle, &op);
     oracle_write_end(oracle, &op, 0);
     lay(&new, &op, 0);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(!reads(BLOCKS, 0, &old));
     ck_assert(reads(BLOCKS, 0, &new));
     ck_assert(reads(BLOCKS, 1, &old));
@@ -340,7 +340,7 @@ START_TEST(a_crash_tears_sectors_but_not_blocks)
 
         op.length = 512;
         lay(&torn, &op, 0);
-        oracle_crash(oracle, false);
+        oracle_crash(oracle, true, false);
         ck_assert_int_eq(reads(volume, 0, &torn), volume == SECTORS);
     }
 }
@@ -352,9 +352,27 @@ START_TEST(a_write_in_flight_at_the_crash_may_land)
     struct oracle_op op = begin_at(BLOCKS, 0, BLOCK_BYTES);
 
     lay(&new, &op, 0);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(reads(BLOCKS, 0, &new));
     ck_assert(!reads(BLOCKS, 0, &old));
+}
+END_TEST
+
+START_TEST(a_killed_process_loses_nothing_until_the_power_goes)
+{
+    for (unsigned recovered = 0; recovered < 2; recovered++) {
+        struct block old = {{0}}, new = {{0}};
+        struct oracle_op op = write_at(BLOCKS, recovered * BLOCK_BYTES, BLOCK_BYTES);
+
+        lay(&new, &op, recovered);
+        oracle_crash(oracle, false, false);
+        ck_assert(!reads(BLOCKS, recovered, &old));
+        ck_assert(reads(BLOCKS, recovered, &new));
+        if (recovered)
+            oracle_recovered(oracle);
+        oracle_crash(oracle, true, false);
+        ck_assert_int_eq(reads(BLOCKS, recovered, &old), !recovered);
+    }
 }
 END_TEST
 
@@ -365,7 +383,7 @@ START_TEST(garbage_only_where_it_may_be)
     memset(&garbage, 0xa7, sizeof(garbage));
     write_at(SECTORS, 0, BLOCK_BYTES);
     write_at(BLOCKS, 0, BLOCK_BYTES);
-    oracle_crash(oracle, true);
+    oracle_crash(oracle, true, true);
     ck_assert(!reads(BLOCKS, 0, &garbage));
     ck_assert(!reads(SECTORS, 1, &garbage));
     ck_assert(reads(SECTORS, 0, &garbage));
@@ -390,7 +408,7 @@ START_TEST(doubt_ends_with_a_write_or_a_read)
     lay(&two, &second, 0);
     ck_assert(!reads(BLOCKS, 0, &one));
     flush(BLOCKS);
-    oracle_crash(oracle, false);
+    oracle_crash(oracle, true, false);
     ck_assert(!reads(BLOCKS, 0, &one));
     ck_assert(reads(BLOCKS, 0, &two));
 }
@@ -449,6 +467,7 @@ int main(void)
     tcase_add_test(cases, fua_survives_alone);
     tcase_add_test(cases, a_crash_tears_sectors_but_not_blocks);
     tcase_add_test(cases, a_write_in_flight_at_the_crash_may_land);
+    tcase_add_test(cases, a_killed_process_loses_nothing_until_the_power_goes);
     tcase_add_test(cases, garbage_only_where_it_may_be);
     tcase_add_test(cases, doubt_ends_with_a_write_or_a_read);
     tcase_add_test(cases, what_a_lost_cache_leaves);

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From power-on to serving, and the clean way back: what the daemon does with the superblock.
+ *
+ *   format -> [ start -> session -> recover -> serve -> (crash | drain -> stop -> flush ->
+ *               superblock with the clean mark -> stopped) ]...
+ *
+ * Each write and flush of the superblock goes through the simulated disk, so a crash can come
+ * between any two of them.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "common/list.h"
+#include "tests/sim/sim-world.h"
+
+enum commit_step {
+    COMMIT_NONE,
+    COMMIT_FIRST,
+    COMMIT_FLUSH,
+    COMMIT_SECOND,
+    COMMIT_FLUSH_SECOND
+};
+
+#define REFUSALS_MAX 20u
+
+/* ---- both copies, one after the other (I25) ----------------------------------------------- */
+
+static void commit_io(struct sim_world *world);
+
+static void retire_answers(struct sim_io *list, int result)
+{
+    while (list != NULL) {
+        struct sim_io *next = list->next;
+
+        sim_io_done(list, result);
+        list = next;
+    }
+}
+
+static void commit_ended(struct sim_world *world, int result)
+{
+    struct sim_boot *boot = &world->boot;
+    struct sim_io *retired = boot->retired;
+
+    boot->commit_step = COMMIT_NONE;
+    boot->retired = NULL;
+    boot->error = result;
+    retire_answers(retired, result);
+    if (boot->commit_again) {
+        boot->commit_again = false;
+        boot->retired = boot->retiring;
+        boot->retiring = NULL;
+        superblock_seal(&boot->superblock);
+        boot->commit_step = COMMIT_FIRST;
+        commit_io(world);
+    }
+}
+
+static void commit_done(struct disk_io *io, int result)
+{
+    struct sim_boot *boot = container_of(io, struct sim_boot, io);
+    struct sim_world *world = container_of(boot, struct sim_world, boot);
+
+    if (result == 0 && (boot->commit_step == COMMIT_FIRST || boot->commit_step == COMMIT_SECOND))
+        boot->current = !boot->current;
+    if (result != 0 || boot->commit_step == COMMIT_FLUSH_SECOND) {
+        commit_ended(world, result);
+        return;
+    }
+    boot->commit_step++;
+    commit_io(world);
+}
+
+static void commit_io(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+    unsigned copy = !boot->current;
+
+    if (boot->commit_step == COMMIT_FIRST || boot->commit_step == COMMIT_SECOND) {
+        boot->copies[copy] = boot->superblock;
+        disk_io_prepare(&boot->io, DISK_WRITE, superblock_offset(&boot->superblock, copy),
+                        &boot->copies[copy], SUPERBLOCK_BYTES);
+    } else {
+        disk_io_prepare(&boot->io, DISK_FLUSH, 0, NULL, 0);
+    }
+    boot->io.done = commit_done;
+    disk_submit(world->flash, &boot->io, world->now_ns);
+}
+
+static void commit(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+
+    if (boot->commit_step != COMMIT_NONE) {
+        boot->commit_again = true;
+        return;
+    }
+    boot->retired = boot->retiring;
+    boot->retiring = NULL;
+    superblock_seal(&boot->superblock);
+    boot->commit_step = COMMIT_FIRST;
+    commit_io(world);
+}
+
+void sim_boot_retire(struct sim_world *world, struct sim_io *io)
+{
+    struct superblock *superblock = &world->boot.superblock;
+
+    if (superblock->retired_count == RETIRED_MAX) {
+        sim_io_done(io, -ENOSPC);
+        return;
+    }
+    superblock->retired[superblock->retired_count++] = (uint32_t)io->action.offset;
+    io->next = world->boot.retiring;
+    world->boot.retiring = io;
+    commit(world);
+}
+
+/* ---- format ------------------------------------------------------------------------------ */
+
+static void on_formatted(struct disk_io *io, int result)
+{
+    (void)io;
+    (void)result;
+}
+
+/* Before the seed's faults begin. */
+void sim_boot_format(struct sim_world *world)
+{
+    const struct sim_config *config = &world->config;
+    struct superblock *superblock = &world->boot.superblock;
+    struct superblock_geometry geometry = {.device_bytes = disk_bytes(world->flash),
+                                           .segment_bytes = SEGMENT_BYTES_MIN,
+                                           .shards = config->shards,
+                                           .cores = config->cores};
+    uint8_t uuid[16];
+    char why[256];
+
+    for (unsigned i = 0; i < sizeof(uuid); i += 8) {
+        uint64_t word = hash_pair64(config->seed, i);
+
+        memcpy(uuid + i, &word, 8);
+    }
+    world->boot.current = 0;
+    if (superblock_init(superblock, &geometry, uuid, why, sizeof(why)) != 0)
+        sim_fail(world, "format: %s", why);
+    for (uint32_t i = 0; i < config->volume_count; i++) {
+        struct superblock_volume *volume;
+
+        uuid[0] = (uint8_t)i;
+        volume = superblock_volume_add(superblock, (const char[2]){(char)('a' + i), 0}, uuid);
+        volume->bytes = config->volumes[i].bytes;
+        volume->mode = config->volumes[i].mode;
+        world->volumes[i].id = volume->id;
+    }
+    superblock_seal(superblock);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        struct disk_io io = {0};
+
+        disk_io_prepare(&io, DISK_WRITE, superblock_offset(superblock, copy), superblock,
+                        SUPERBLOCK_BYTES);
+        io.fua = true;
+        io.done = on_formatted;
+        disk_submit(world->flash, &io, 0);
+        while (disk_run_one(world->flash, UINT64_MAX - 1))
+            ;
+    }
+}
+
+/* ---- start ------------------------------------------------------------------------------- */
+
+static void refuse(struct sim_world *world, int error, const char *why)
+{
+    sim_trace_note(&world->trace, TRACE_BOOT, world->phase, world->boot.superblock.session,
+                   (uint64_t)(int64_t)error);
+    if (!world->errors_legal)
+        sim_fail(world, "refuses to start without a fault: %s (%d)", why, error);
+    if (++world->boot.refusals > REFUSALS_MAX)
+        sim_fail(world, "still refuses to start: %s (%d)", why, error);
+    sim_world_phase(world, PHASE_REFUSED);
+}
+
+void sim_boot_start(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+    const unsigned char *image = disk_current(world->flash);
+    uint64_t bytes = disk_bytes(world->flash);
+    char why[256];
+    int current;
+
+    boot->commit_step = COMMIT_NONE;
+    boot->commit_again = false;
+    boot->retiring = boot->retired = NULL;
+    sim_world_phase(world, PHASE_SESSION);
+    if (disk_is_removed(world->flash)) {
+        refuse(world, -ENXIO, "no flash device");
+        return;
+    }
+    memcpy(&boot->copies[0], image + superblock_offset(&boot->superblock, 0), SUPERBLOCK_BYTES);
+    memcpy(&boot->copies[1], image + superblock_offset(&boot->superblock, 1), SUPERBLOCK_BYTES);
+    current = superblock_pick(boot->copies, bytes, why, sizeof(why));
+    if (current < 0) {
+        refuse(world, current, why);
+        return;
+    }
+    boot->current = (unsigned)current;
+    boot->superblock = boot->copies[current];
+    boot->was_clean = boot->superblock.flags & SUPERBLOCK_CLEAN;
+    boot->superblock.session++;
+    boot->superblock.flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
+    commit(world);
+}
+
+static void create_shard(struct sim_world *world, uint32_t index)
+{
+    const struct superblock *superblock = &world->boot.superblock;
+    struct sim_shard *shard = &world->shards[index];
+    struct shard_config config = {
+        .session = superblock->session,
+        .shard = (uint16_t)index,
+        .cores = (uint16_t)world->config.cores,
+        .segment_first = index * superblock->segments_per_shard,
+        .segments = world->config.segments,
+        .segment_bytes = (uint32_t)superblock->segment_bytes,
+        .ram_frames = world->config.frames,
+        .ram = shard->ram,
+        .flash_volatile = world->config.flash.write_cache,
+        .clean_start = world->boot.was_clean,
+        .watermark = superblock->shards[index].watermark,
+        .durable_lsn = superblock->shards[index].durable_lsn,
+        .retired = superblock->retired,
+        .retired_count = superblock->retired_count,
+    };
+
+    memcpy(config.uuid, superblock->uuid, sizeof(config.uuid));
+    if (shard_memory_bytes(&config) > shard->memory_bytes)
+        sim_fail(world, "a shard needs %zu bytes", shard_memory_bytes(&config));
+    memset(shard->memory, 0, shard_memory_bytes(&config));
+    shard->shard = shard_create(&config, shard->memory);
+    shard->index = index;
+    shard->home = index % world->config.cores;
+    shard->tick = (struct sim_task){.kind = TASK_TICK};
+    shard->stop = (struct sim_task){.kind = TASK_STOP};
+    shard->ready = false;
+    shard->due_ns = world->now_ns;
+    for (uint32_t i = 0; i < world->config.volume_count; i++) {
+        const struct sim_volume *volume = &world->volumes[i];
+        struct volume_policy policy = {
+            .present = true,
+            .mode = volume->mode,
+            .destage = DESTAGE_SORTED,
+            .backing_debt = true,
+            .blocks = volume->blocks,
+            .floor_lsn = superblock->volumes[i].floor_lsn,
+            .dirty_max_percent = world->config.volumes[i].dirty_max_percent,
+        };
+
+        shard_volume_set(shard->shard, volume->id, &policy);
+    }
+}
+
+static void create_shards(struct sim_world *world)
+{
+    sim_flusher_init(world, &world->flash_flusher, world->flash, 0);
+    for (uint32_t i = 0; i < world->config.volume_count; i++) {
+        struct sim_volume *volume = &world->volumes[i];
+
+        sim_flusher_init(world, &volume->flusher, volume->backing, i + 1);
+        volume->epoch = world->boot.superblock.session << LSN_SESSION_SHIFT;
+        volume->backing_writes = 1; /* hazard 13: whoever was here before may have left a debt */
+        volume->backing_flushed = 0;
+    }
+    for (uint32_t i = 0; i < world->config.shards; i++)
+        create_shard(world, i);
+    sim_world_phase(world, PHASE_RECOVER);
+}
+
+static void recover_advance(struct sim_world *world)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < world->config.shards; i++) {
+        struct sim_shard *shard = &world->shards[i];
+        int ready = shard_ready(shard->shard);
+        struct shard_status status;
+
+        if (ready < 0) {
+            refuse(world, ready, "recovery failed");
+            return;
+        }
+        if (ready > 0 && !shard->ready) {
+            shard->ready = true;
+            shard_status(shard->shard, &status);
+            sim_trace_note(&world->trace, TRACE_SHARD_READY, i, (uint64_t)ready,
+                           status.recovery_entries);
+        }
+        all &= shard->ready;
+    }
+    if (!all)
+        return;
+    world->boot.refusals = 0;
+    oracle_recovered(world->oracle);
+    sim_world_phase(world, PHASE_SERVE);
+    sim_client_recovered(world);
+}
+
+/* ---- the clean stop ---------------------------------------------------------------------- */
+
+void sim_boot_stop(struct sim_world *world, bool destage_first)
+{
+    world->client.quiet = true;
+    world->boot.destage_first = destage_first;
+    sim_world_phase(world, PHASE_DRAIN);
+}
+
+static void drain_advance(struct sim_world *world)
+{
+    uint64_t dirty = 0;
+
+    if (world->client.open > 0)
+        return;
+    if (world->boot.destage_first) {
+        for (uint32_t i = 0; i < world->config.shards; i++) {
+            struct sim_shard *shard = &world->shards[i];
+            uint64_t now_dirty = shard_dirty_blocks(shard->shard, VOLUME_ALL);
+
+            dirty += now_dirty;
+            if (now_dirty == 0)
+                continue;
+            shard_destage_all(shard->shard, VOLUME_ALL);
+            shard->due_ns = shard_next_tick(shard->shard) < shard->due_ns
+                                ? shard_next_tick(shard->shard)
+                                : shard->due_ns;
+        }
+        if (dirty > 0)
+            return;
+    }
+    sim_world_phase(world, PHASE_STOP);
+    for (uint32_t i = 0; i < world->config.shards; i++)
+        sim_task_push(world, world->shards[i].home, &world->shards[i].stop);
+}
+
+static void stop_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
+{
+    struct superblock *superblock = &world->boot.superblock;
+
+    (void)waiter;
+    if (result != 0) { /* no clean mark then: the next start recovers */
+        refuse(world, result, "flush before the clean mark");
+        return;
+    }
+    for (uint32_t i = 0; i < world->config.shards; i++) {
+        struct shard_status status;
+
+        shard_status(world->shards[i].shard, &status);
+        superblock->shards[i].watermark = status.watermark;
+        superblock->shards[i].durable_lsn = status.durable_lsn;
+    }
+    superblock->flags |= SUPERBLOCK_CLEAN;
+    sim_world_phase(world, PHASE_STOP_SUPERBLOCK);
+    commit(world);
+}
+
+static void stop_advance(struct sim_world *world)
+{
+    for (uint32_t i = 0; i < world->config.shards; i++)
+        if (!shard_idle(world->shards[i].shard))
+            return;
+    sim_world_phase(world, PHASE_STOP_FLUSH);
+    world->boot.stop_flush.done = stop_flushed;
+    sim_flush_join(&world->flash_flusher, &world->boot.stop_flush);
+}
+
+void sim_boot_advance(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+
+    switch (world->phase) {
+    case PHASE_SESSION:
+        if (boot->commit_step != COMMIT_NONE)
+            break;
+        if (boot->error != 0)
+            refuse(world, boot->error, "the session could not be written");
+        else
+            create_shards(world);
+        break;
+    case PHASE_RECOVER: recover_advance(world); break;
+    case PHASE_DRAIN: drain_advance(world); break;
+    case PHASE_STOP: stop_advance(world); break;
+    case PHASE_STOP_SUPERBLOCK:
+        if (boot->commit_step != COMMIT_NONE)
+            break;
+        if (boot->error != 0)
+            refuse(world, boot->error, "the clean mark could not be written");
+        else
+            sim_world_phase(world, PHASE_STOPPED);
+        break;
+    default: break;
+    }
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/sim-config.h"
+
+#include <string.h>
+
+static uint32_t pick(struct sim_random *random, const uint32_t *list, uint32_t count)
+{
+    return list[sim_random_below(random, count)];
+}
+
+#define PICK(random, ...)                         \
+    pick(random, (const uint32_t[]){__VA_ARGS__}, \
+         sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+static uint32_t fixed(int choice, uint32_t drawn)
+{
+    return choice >= 0 ? (uint32_t)choice : drawn;
+}
+
+static void choose_delays(struct disk_traits *traits, struct sim_random *random, uint32_t scale)
+{
+    traits->delay_min_ns = scale * PICK(random, 0, 1, 10);
+    traits->delay_max_ns = traits->delay_min_ns + scale * PICK(random, 1, 10, 100);
+}
+
+/* Many seeds have no faults, and those that have any, few kinds at once: otherwise each hides what
+ * the others would have shown. */
+static void choose_disk_faults(struct disk_traits *traits, struct sim_random *random, bool flash)
+{
+    if (sim_random_percent(random, 30))
+        traits->read_error_ppm = PICK(random, 100, 1000, 20000);
+    if (sim_random_percent(random, 30))
+        traits->write_error_ppm = PICK(random, 100, 1000, 20000);
+    if (sim_random_percent(random, 20))
+        traits->flush_error_ppm = PICK(random, 1000, 50000);
+    if (sim_random_percent(random, 20)) {
+        traits->slow_ppm = PICK(random, 1000, 20000);
+        traits->slow_ns = PICK(random, 1000000, 100000000);
+    }
+    if (sim_random_percent(random, 15))
+        traits->stuck_ppm = PICK(random, 100, 1000);
+    if (flash && sim_random_percent(random, 15))
+        traits->misdirect_ppm = PICK(random, 100, 1000);
+}
+
+static void choose_faults(struct sim_config *config, struct sim_random *random,
+                          const struct sim_choice *choice)
+{
+    struct sim_faults *faults = &config->faults;
+
+    faults->any = fixed(choice->faults, sim_random_percent(random, 40));
+    if (!faults->any)
+        return;
+    faults->heal_percent = PICK(random, 0, 30, 60);
+    if (sim_random_percent(random, 60))
+        choose_disk_faults(&config->flash, random, true);
+    for (uint32_t i = 0; i < config->volume_count; i++)
+        if (sim_random_percent(random, 60))
+            choose_disk_faults(&config->volumes[i].backing, random, false);
+    if (sim_random_percent(random, 30))
+        faults->rot_ppm = PICK(random, 100, 1000, 3000);
+    if (sim_random_percent(random, 20))
+        faults->flash_gone_ppm = PICK(random, 30, 300);
+    if (sim_random_percent(random, 20))
+        faults->backing_gone_ppm = PICK(random, 30, 300);
+    if (sim_random_percent(random, 20))
+        faults->clock_jump_ppm = PICK(random, 100, 1000);
+}
+
+static void choose_workload(struct sim_workload *load, struct sim_random *random)
+{
+    load->connections = sim_random_range(random, 1, SIM_CONNECTIONS);
+    load->depth = PICK(random, 1, 2, 4, 8);
+    load->read = PICK(random, 5, 30, 60);
+    load->write = PICK(random, 10, 40, 80);
+    load->zero = PICK(random, 0, 2, 10);
+    load->trim = PICK(random, 0, 2, 10);
+    load->prefetch = PICK(random, 0, 2, 10);
+    load->invalidate = PICK(random, 0, 0, 3);
+    load->flush = PICK(random, 1, 5, 20);
+    load->fua_percent = PICK(random, 0, 5, 50);
+    load->odd_percent = PICK(random, 0, 5, 30);
+    load->sector_percent = PICK(random, 0, 10, 50);
+    load->no_fill_percent = PICK(random, 0, 10);
+    load->around_percent = PICK(random, 0, 20, 100);
+    load->hot_percent = PICK(random, 0, 50, 90);
+    load->hot_blocks = PICK(random, 4, 16, 100);
+    load->blocks_max = PICK(random, 1, 4, 16);
+    load->large_percent = PICK(random, 0, 2, 10);
+    load->sequential_percent = PICK(random, 0, 20, 60);
+    load->think_ns = PICK(random, 0, 1000, 100000, 5000000);
+}
+
+static void choose_volume(struct sim_volume_config *volume, struct sim_random *random,
+                          const struct sim_choice *choice)
+{
+    static const uint32_t modes[] = {MODE_WRITE_BACK,    MODE_WRITE_BACK,   MODE_WRITE_BACK,
+                                     MODE_WRITE_THROUGH, MODE_WRITE_AROUND, MODE_PASS_THROUGH};
+    uint32_t blocks = PICK(random, 16, 64, 200, 512, 1000);
+
+    memset(volume, 0, sizeof(*volume));
+    volume->mode = (uint8_t)fixed(choice->mode, pick(random, modes, 6));
+    volume->bytes = (uint64_t)blocks * BLOCK_BYTES;
+    if (sim_random_percent(random, 30))
+        volume->bytes += sim_random_below(random, 8) * SECTOR_BYTES;
+    volume->atomic_blocks =
+        (volume->mode == MODE_WRITE_BACK || volume->mode == MODE_WRITE_THROUGH) &&
+        sim_random_percent(random, 80);
+    volume->dirty_max_percent = PICK(random, 5, 30, 70, 90);
+    volume->backing.write_cache = sim_random_percent(random, 70);
+    volume->backing.garbage = sim_random_percent(random, 20);
+    volume->backing.tears_reads = !volume->atomic_blocks;
+    choose_delays(&volume->backing, random, 10000);
+}
+
+void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
+{
+    struct sim_random random = sim_random_stream(seed, 1);
+
+    memset(config, 0, sizeof(*config));
+    config->seed = seed;
+    config->cores = fixed(choice->cores, sim_random_range(&random, 1, SIM_CORES_MAX));
+    config->shards = fixed(choice->shards, PICK(&random, 1, 1, 2, 4));
+    config->segments = PICK(&random, 16, 20, 32, 64);
+    config->frames = PICK(&random, SHARD_FRAMES_MIN, SIM_FRAMES_MAX);
+    config->volume_count = fixed(choice->volumes, sim_random_range(&random, 1, SIM_VOLUMES_MAX));
+    config->flash.write_cache = fixed(choice->flash_volatile, sim_random_below(&random, 2));
+    config->flash.garbage = sim_random_percent(&random, 20);
+    choose_delays(&config->flash, &random, 1000);
+    for (uint32_t i = 0; i < config->volume_count; i++)
+        choose_volume(&config->volumes[i], &random, choice);
+    choose_workload(&config->workload, &random);
+    choose_faults(config, &random, choice);
+    config->core_ns = PICK(&random, 50, 500, 5000);
+    config->stall_ppm = PICK(&random, 0, 500, 5000);
+    config->steps_max = PICK(&random, 100, 1000, 4000);
+    config->boot_crash_percent = PICK(&random, 0, 10, 40);
+    config->clean_percent = PICK(&random, 5, 15, 40);
+    config->kill_percent = PICK(&random, 0, 20, 100);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Faults that are not a disk's own: decay, devices that go and come back, clocks that jump.  A
+ * damaged flash extent makes the blocks that it held doubtful: reads of them may fail; what they
+ * return must still be right, unless a crash made the damage look like a torn write.
+ */
+#include "common/list.h"
+#include "tests/sim/sim-world.h"
+
+static void on_damage(struct disk_damage *sink, struct disk *disk, uint64_t offset, uint64_t length)
+{
+    struct sim_world *world = container_of(sink, struct sim_damage, damage)->world;
+
+    (void)disk;
+    (void)offset;
+    (void)length;
+    world->errors_legal = true;
+}
+
+void sim_fault_reset(struct sim_world *world)
+{
+    world->fault_random = sim_random_stream(world->config.seed, 4);
+    world->damage.world = world;
+    world->damage.damage.damaged = on_damage;
+    disk_on_damage(world->flash, &world->damage.damage);
+    world->healed = true; /* until the first round */
+    world->errors_legal = false;
+}
+
+static void note_errors(struct sim_world *world)
+{
+    if (world->errors_legal || !world->config.faults.any)
+        return;
+    world->errors_legal = disk_stats(world->flash)->errors > 0;
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        world->errors_legal |= disk_stats(world->volumes[i].backing)->errors > 0;
+}
+
+static void rot(struct sim_world *world)
+{
+    uint64_t slots =
+        (uint64_t)world->config.shards * SIM_SEGMENTS_MAX * SEGMENT_BYTES_MIN / BLOCK_BYTES;
+    uint64_t slot = sim_random_next(&world->fault_random) % slots;
+
+    disk_rot(world->flash, DATA_OFFSET + slot * BLOCK_BYTES, BLOCK_BYTES);
+}
+
+static void come_and_go(struct sim_world *world, struct disk *disk, uint32_t ppm)
+{
+    if (disk_is_removed(disk)) {
+        if (sim_random_ppm(&world->fault_random, 3000))
+            disk_insert(disk);
+    } else if (sim_random_ppm(&world->fault_random, ppm)) {
+        disk_remove(disk, world->now_ns);
+        world->errors_legal = true;
+    }
+}
+
+void sim_fault_step(struct sim_world *world)
+{
+    const struct sim_faults *faults = &world->config.faults;
+
+    if (!faults->any)
+        return;
+    note_errors(world);
+    if (world->healed)
+        return;
+    if (sim_random_ppm(&world->fault_random, faults->rot_ppm))
+        rot(world);
+    come_and_go(world, world->flash, faults->flash_gone_ppm);
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        come_and_go(world, world->volumes[i].backing, faults->backing_gone_ppm);
+    if (sim_random_ppm(&world->fault_random, faults->clock_jump_ppm)) {
+        world->totals.clock_jumps++;
+        world->now_ns += UINT64_C(1000000) * sim_random_range(&world->fault_random, 1, 100000);
+    }
+}
+
+void sim_fault_heal(struct sim_world *world)
+{
+    disk_heal(world->flash, world->now_ns);
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        disk_heal(world->volumes[i].backing, world->now_ns);
+    world->healed = true;
+}
+
+void sim_fault_round(struct sim_world *world)
+{
+    if (!world->config.faults.any)
+        return;
+    if (sim_random_percent(&world->fault_random, world->config.faults.heal_percent)) {
+        sim_fault_heal(world);
+        return;
+    }
+    *disk_traits(world->flash) = world->config.flash;
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        *disk_traits(world->volumes[i].backing) = world->config.volumes[i].backing;
+    world->healed = false;
+}

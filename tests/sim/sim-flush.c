@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One flush coordinator per device (C9): whoever asks joins the first device flush that starts
+ * after it asked.  Flushes of the flash device are bracketed for every shard, so that each knows
+ * which of its records are durable.
+ */
+#include "common/list.h"
+#include "tests/sim/sim-world.h"
+
+static void flush_done(struct disk_io *io, int result);
+
+void sim_flusher_init(struct sim_world *world, struct sim_flusher *flusher, struct disk *disk,
+                      uint32_t device)
+{
+    *flusher = (struct sim_flusher){.world = world, .disk = disk, .device = device};
+}
+
+static void start(struct sim_flusher *flusher)
+{
+    struct sim_world *world = flusher->world;
+
+    flusher->running = true;
+    flusher->joined = flusher->waiting;
+    flusher->waiting = NULL;
+    if (flusher->device == 0) {
+        for (uint32_t i = 0; i < world->config.shards; i++)
+            flusher->tokens[i] =
+                world->config.flash.write_cache ? shard_flush_begin(world->shards[i].shard) : 0;
+    } else {
+        flusher->backing_writes = world->volumes[flusher->device - 1].backing_writes;
+    }
+    sim_trace_note(&world->trace, TRACE_FLUSH, flusher->device, 1, 0);
+    disk_io_prepare(&flusher->io, DISK_FLUSH, 0, NULL, 0);
+    flusher->io.done = flush_done;
+    disk_submit(flusher->disk, &flusher->io, world->now_ns);
+}
+
+static void flush_done(struct disk_io *io, int result)
+{
+    struct sim_flusher *flusher = container_of(io, struct sim_flusher, io);
+    struct sim_world *world = flusher->world;
+    struct sim_flush_waiter *waiter = flusher->joined;
+
+    sim_trace_note(&world->trace, TRACE_FLUSH, flusher->device, 0, (uint64_t)(int64_t)result);
+    if (result == 0 && flusher->device != 0)
+        world->volumes[flusher->device - 1].backing_flushed = flusher->backing_writes;
+    if (result == 0 && flusher->device == 0 && world->config.flash.write_cache)
+        for (uint32_t i = 0; i < world->config.shards; i++)
+            shard_flush_end(world->shards[i].shard, flusher->tokens[i]);
+    flusher->joined = NULL;
+    flusher->running = false;
+    while (waiter != NULL) {
+        struct sim_flush_waiter *next = waiter->next;
+
+        waiter->done(world, waiter, result);
+        waiter = next;
+    }
+    if (flusher->waiting != NULL && !flusher->running)
+        start(flusher);
+}
+
+void sim_flush_join(struct sim_flusher *flusher, struct sim_flush_waiter *waiter)
+{
+    waiter->next = flusher->waiting;
+    flusher->waiting = waiter;
+    if (!flusher->running)
+        start(flusher);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/sim-report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static_assert(sizeof(struct sim_totals) % sizeof(uint64_t) == 0, "totals are numbers only");
+
+void sim_totals_add(struct sim_totals *sum, const struct sim_totals *more)
+{
+    uint64_t *to = (uint64_t *)sum;
+    const uint64_t *from = (const uint64_t *)more;
+
+    for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
+        to[i] += from[i];
+}
+
+void sim_report(const struct sim_totals *t, double seconds)
+{
+    static const char *const notices[] = {
+#define X(name, text) [name] = text,
+        NOTICES(X)
+#undef X
+    };
+
+    printf("seeds %" PRIu64 ", rounds %" PRIu64 " (%.0f per second), steps %" PRIu64 "\n", t->seeds,
+           t->rounds, seconds > 0 ? (double)t->rounds / seconds : 0.0, t->steps);
+    printf("crashes: %" PRIu64 " of power, %" PRIu64 " of the process, %" PRIu64
+           " of these before serving; clean stops %" PRIu64 "\n",
+           t->crashes_power, t->crashes_kill, t->crashes_boot, t->clean_stops);
+    printf("requests: read %" PRIu64 " write %" PRIu64 " zero %" PRIu64 " trim %" PRIu64
+           " prefetch %" PRIu64 " invalidate %" PRIu64 " flush %" PRIu64 "; failed %" PRIu64 "\n",
+           t->requests[OP_READ], t->requests[OP_WRITE], t->requests[OP_ZERO], t->requests[OP_TRIM],
+           t->requests[OP_PREFETCH], t->requests[OP_INVALIDATE], t->requests[OP_FLUSH],
+           t->request_errors);
+    printf("checked %" PRIu64 " MiB; open after crashes %" PRIu64 " units, not followed %" PRIu64
+           "\n",
+           t->bytes_checked >> 20, t->ambiguous, t->lost_track);
+    printf("power cuts: writes landed %" PRIu64 " vanished %" PRIu64 " torn %" PRIu64
+           " garbage %" PRIu64 "\n",
+           t->fates_landed, t->fates_vanished, t->fates_torn, t->fates_garbage);
+    printf("faults: errors %" PRIu64 " slow %" PRIu64 " stuck %" PRIu64 " misdirected %" PRIu64
+           " rot %" PRIu64 " removed %" PRIu64 " clock jumps %" PRIu64 "\n",
+           t->faults_errors, t->faults_slow, t->faults_stuck, t->faults_misdirected, t->faults_rot,
+           t->faults_removed, t->clock_jumps);
+    printf("engine: segments reclaimed %" PRIu64 " kept %" PRIu64 " retired %" PRIu64
+           ", blocks reinserted %" PRIu64 " destaged %" PRIu64 " healed %" PRIu64 "\n",
+           t->segments_reclaimed, t->segments_kept, t->segments_retired, t->reinserted, t->destaged,
+           t->healed);
+    for (unsigned i = 0; i < sizeof(notices) / sizeof(notices[0]); i++)
+        if (t->notices[i] != 0)
+            printf("notice: %s: %" PRIu64 "\n", notices[i], t->notices[i]);
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated machine: virtual cores, disks, clients and the environment that a shard needs,
+ * which does with its actions what the daemon's I/O layer does.  One thread; every decision comes
+ * from the seed.
+ *
+ *   client ---request---> core inbox --step--> shard --actions--> core --I/O--> disk
+ *                             ^                                                  |
+ *                             +---------------------- done ----------------------+
+ *
+ *   sim-world.c    rounds: run, crash or stop, start again
+ *   sim-core.c     virtual cores; what is done with each action
+ *   sim-flush.c    one flush coordinator per device
+ *   sim-boot.c     superblock, start, recovery, clean stop
+ *   sim-request.c  requests cut into pieces, checked when they end
+ *   sim-client.c   what is asked for
+ *   sim-fault.c    what goes wrong
+ *
+ * A *step* is one micro-operation of one core: carrying out one action, or stepping a shard once.
+ * Between two steps any other core, disk or client may act, and the machine may crash.
+ */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/shard.h"
+#include "engine/superblock.h"
+#include "tests/sim/sim-config.h"
+#include "tests/sim/sim-disk.h"
+#include "tests/sim/sim-oracle.h"
+#include "tests/sim/sim-random.h"
+#include "tests/sim/sim-trace.h"
+
+#define SIM_REQUESTS_MAX 48u
+#define SIM_PIECES_MAX   10u /* of a request */
+#define SIM_IOS_MAX      4096u
+#define SIM_READ_BLOCKS  80u  /* of a read or write request */
+#define SIM_ZERO_BLOCKS  300u /* of a zero or trim */
+
+struct sim_world;
+
+/* ---- cores ------------------------------------------------------------------------------ */
+
+enum sim_task_kind {
+    TASK_TICK,    /* struct sim_shard: EVENT_TICK */
+    TASK_STOP,    /* struct sim_shard: EVENT_STOP */
+    TASK_REQUEST, /* struct sim_piece: EVENT_REQUEST, the first or a resumed one */
+    TASK_REPLY,   /* struct sim_piece: finished */
+    TASK_SEND,    /* struct sim_request: all pieces finished, send the reply */
+    TASK_IO,      /* struct sim_io: done */
+};
+
+struct sim_task {
+    struct sim_task *next;
+    uint8_t kind;
+    bool queued;
+};
+
+struct sim_core {
+    uint32_t index;
+    struct sim_task *first, **last;
+    struct actions out; /* of the last step; [next, count) is yet to be done */
+    uint32_t next;
+    uint32_t shard;   /* that emitted them */
+    uint32_t touched; /* shards stepped since they were last told to seal */
+    uint64_t stalled_until_ns;
+};
+
+/* ---- shards ----------------------------------------------------------------------------- */
+
+struct sim_shard {
+    struct shard *shard;
+    void *memory;
+    size_t memory_bytes;
+    unsigned char *ram;
+    uint32_t index, home;
+    struct sim_task tick, stop;
+    uint64_t due_ns;
+    bool ready;
+};
+
+/* ---- flush coordinators ------------------------------------------------------------------ */
+
+struct sim_flush_waiter {
+    struct sim_flush_waiter *next;
+    void (*done)(struct sim_world *world, struct sim_flush_waiter *waiter, int result);
+};
+
+struct sim_flusher {
+    struct sim_world *world;
+    struct disk *disk;
+    uint32_t device; /* 0: flash, 1 + volume: backing store */
+    bool running;
+    struct sim_flush_waiter *waiting, *joined;
+    uint64_t tokens[SIM_SHARDS_MAX];
+    uint64_t backing_writes; /* of the volume when the flush began */
+    struct disk_io io;
+};
+
+/* ---- I/O -------------------------------------------------------------------------------- */
+
+struct sim_io {
+    struct sim_world *world;
+    struct sim_io *next; /* free */
+    struct disk_io disk;
+    struct iovec headroom; /* one contiguous write from the block before the payload */
+    struct sim_task task;
+    struct sim_flush_waiter waiter;
+    struct action action;
+    uint32_t core, shard;
+    int result;
+};
+
+/* ---- requests --------------------------------------------------------------------------- */
+
+enum sim_op {
+    OP_READ,
+    OP_WRITE,
+    OP_ZERO,
+    OP_TRIM,
+    OP_PREFETCH,
+    OP_INVALIDATE,
+    OP_FLUSH,
+    OPS
+};
+
+struct sim_piece {
+    struct piece piece; /* first: actions carry its address */
+    struct sim_task task;
+    struct sim_request *request;
+    uint32_t shard;
+    bool open;
+};
+
+struct sim_request {
+    struct sim_request *next; /* free */
+    struct sim_task task;
+    struct sim_flush_waiter flush_flash, flush_backing;
+    struct oracle_op op;
+    uint64_t id, began_ns;
+    uint8_t kind;
+    bool open;
+    uint32_t core, connection;
+    uint64_t first_block; /* of the buffer */
+    uint32_t open_parts;  /* pieces or flushes */
+    uint32_t piece_count;
+    int error;
+    unsigned char *memory; /* headroom, payload */
+    unsigned char *merge;
+    struct sim_piece pieces[SIM_PIECES_MAX];
+};
+
+/* What a client asks for. */
+struct sim_want {
+    uint8_t kind;
+    uint8_t flags; /* enum piece_flags: FUA, NO_FILL, AROUND, DISCARD */
+    uint16_t volume;
+    uint64_t offset, length;
+    uint32_t connection;
+};
+
+struct sim_client {
+    struct sim_random random;
+    uint64_t next_ns;
+    uint32_t open; /* requests */
+    uint32_t open_by_connection[SIM_CONNECTIONS];
+    uint64_t sequential[SIM_CONNECTIONS]; /* where a stream goes on, in bytes */
+    /* blocks to be read back after a recovery */
+    uint64_t check[SIM_BLOCKS_MAX];
+    uint32_t check_count, check_next;
+    uint16_t check_volume;
+    bool checking, check_all;
+    bool quiet;                    /* asks for nothing more */
+    const struct sim_want *script; /* instead of chance; one at a time unless overlapping */
+    uint32_t script_count, script_next, script_depth;
+};
+
+/* ---- the machine ------------------------------------------------------------------------- */
+
+struct sim_volume {
+    uint16_t id; /* in the superblock and to the engine */
+    uint64_t bytes, blocks;
+    uint8_t mode;
+    uint64_t epoch;
+    uint64_t backing_writes, backing_flushed; /* debt of what went around the cache */
+    struct disk *backing;
+    struct sim_flusher flusher;
+};
+
+enum sim_phase {
+    PHASE_DOWN,
+    PHASE_SESSION, /* the new session goes into both superblocks */
+    PHASE_RECOVER,
+    PHASE_SERVE,
+    PHASE_DRAIN, /* clean stop: requests end, dirty data are destaged if wanted */
+    PHASE_STOP,  /* shards close their logs */
+    PHASE_STOP_FLUSH,
+    PHASE_STOP_SUPERBLOCK,
+    PHASE_STOPPED,
+    PHASE_REFUSED, /* could not start: try again */
+};
+
+struct sim_boot {
+    struct superblock copies[2];
+    struct superblock superblock; /* what is true now */
+    unsigned current;             /* copy that was written last */
+    uint32_t commit_step;         /* 0: none under way */
+    bool commit_again;
+    struct disk_io io;
+    struct sim_io *retiring, *retired; /* ACTION_RETIRE waiting for the next, for this commit */
+    struct sim_flush_waiter stop_flush;
+    bool destage_first, was_clean;
+    int error;
+    uint32_t refusals;
+};
+
+struct sim_damage {
+    struct disk_damage damage;
+    struct sim_world *world;
+};
+
+struct sim_totals {
+    uint64_t seeds, rounds, crashes_power, crashes_kill, crashes_boot, clean_stops, steps;
+    uint64_t requests[OPS], request_errors, bytes_checked;
+    uint64_t faults_errors, faults_slow, faults_stuck, faults_misdirected, faults_rot;
+    uint64_t faults_removed, clock_jumps;
+    uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;
+    uint64_t ambiguous, lost_track, notices[8];
+    uint64_t segments_reclaimed, segments_kept, segments_retired, reinserted, destaged, healed;
+};
+
+struct sim_world {
+    struct sim_config config;
+    struct sim_trace trace;
+    struct sim_random random; /* scheduling */
+    struct sim_random fate;   /* how rounds end */
+    struct sim_random fault_random;
+    uint64_t now_ns;
+    enum sim_phase phase;
+    uint64_t phase_since_ns, phase_since_step;
+    uint64_t progress_step; /* the last step at which something was answered or finished */
+    uint64_t round, round_end_step;
+    bool healed;       /* no faults now */
+    bool errors_legal; /* something went wrong since the start of this seed */
+    struct sim_core cores[SIM_CORES_MAX];
+    struct sim_shard shards[SIM_SHARDS_MAX];
+    struct sim_volume volumes[SIM_VOLUMES_MAX];
+    struct disk *flash;
+    struct disk *backings[SIM_VOLUMES_MAX];
+    struct sim_flusher flash_flusher;
+    struct sim_boot boot;
+    struct oracle *oracle;
+    struct sim_client client;
+    struct sim_damage damage;
+    struct sim_io *ios, *io_free;
+    struct sim_request *requests, *request_free;
+    uint64_t request_next_id;
+    struct sim_totals totals;
+    const char *replay; /* command line that repeats this run */
+};
+
+/* ---- sim-world.c ------------------------------------------------------------------------ */
+
+struct sim_world *sim_world_create(void);
+void sim_world_begin(struct sim_world *world, const struct sim_config *config, bool print);
+/* The rounds of one seed, then a clean end that everything is compared after. */
+void sim_world_run(struct sim_world *world, uint32_t rounds);
+/* Runs until the phase is reached; dies if that takes too long. */
+void sim_world_until(struct sim_world *world, enum sim_phase phase);
+void sim_world_crash(struct sim_world *world, bool power);
+/* One scheduling decision; false when nothing can ever happen again. */
+bool sim_world_advance(struct sim_world *world);
+void sim_world_phase(struct sim_world *world, enum sim_phase phase);
+/* Clean stop after everything was destaged: backing stores are the model.  */
+void sim_world_finish(struct sim_world *world);
+
+/* Prints what, where and how to repeat it; ends the process with 1. */
+void sim_fail(struct sim_world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+/* For handlers of signals. */
+extern struct sim_world *sim_failing_world;
+
+/* ---- sim-core.c ------------------------------------------------------------------------- */
+
+void sim_task_push(struct sim_world *world, uint32_t core, struct sim_task *task);
+bool sim_core_ready(const struct sim_world *world, const struct sim_core *core);
+void sim_core_run(struct sim_world *world, struct sim_core *core);
+void sim_core_reset(struct sim_world *world);
+/* `task` is the io's: its I/O ended. */
+void sim_io_done(struct sim_io *io, int result);
+struct sim_volume *sim_volume_by_id(struct sim_world *world, uint16_t id);
+
+/* ---- sim-flush.c ------------------------------------------------------------------------ */
+
+void sim_flusher_init(struct sim_world *world, struct sim_flusher *flusher, struct disk *disk,
+                      uint32_t device);
+void sim_flush_join(struct sim_flusher *flusher, struct sim_flush_waiter *waiter);
+
+/* ---- sim-boot.c ------------------------------------------------------------------------- */
+
+void sim_boot_format(struct sim_world *world);
+void sim_boot_start(struct sim_world *world);
+/* After each step: goes on to the next phase when this one is over. */
+void sim_boot_advance(struct sim_world *world);
+void sim_boot_stop(struct sim_world *world, bool destage_first);
+void sim_boot_retire(struct sim_world *world, struct sim_io *io);
+
+/* ---- sim-request.c ---------------------------------------------------------------------- */
+
+void sim_request_submit(struct sim_world *world, const struct sim_want *want);
+void sim_request_piece_done(struct sim_world *world, struct sim_piece *piece);
+void sim_request_send(struct sim_world *world, struct sim_request *request);
+/* At a crash. */
+void sim_request_drop_all(struct sim_world *world);
+
+/* ---- sim-client.c ----------------------------------------------------------------------- */
+
+void sim_client_reset(struct sim_world *world);
+void sim_client_recovered(struct sim_world *world);
+bool sim_client_ready(const struct sim_world *world);
+void sim_client_run(struct sim_world *world);
+
+/* ---- sim-fault.c ------------------------------------------------------------------------ */
+
+void sim_fault_reset(struct sim_world *world);
+void sim_fault_step(struct sim_world *world);  /* after each step */
+void sim_fault_round(struct sim_world *world); /* at the start of a round */
+void sim_fault_heal(struct sim_world *world);
+
+#endif
