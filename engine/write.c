@@ -308,6 +308,8 @@ static void stall(struct shard *shard, struct piece *piece)
 
     volume->stalled++;
     volume->counters.stalled_pieces++;
+    if (!piece->active)
+        active_add(shard, piece); /* a merge that started now would miss what this piece brings */
     piece->since_ns = shard->now_ns;
     piece_list_push(&shard->stalled, piece);
     tick_want(shard, shard->now_ns);
