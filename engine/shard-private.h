@@ -55,6 +55,8 @@ enum slot_bits {
     FRAME_PROMOTING = 2048, /* in a batch */
     FRAME_DEAD = 4096,      /* out of the index; free as soon as nobody uses it */
     FRAME_DROP = 8192,      /* leaves RAM when the promotion is done */
+    /* flash slots again */
+    SLOT_UNREADABLE = 16384, /* dirty, destaging could not read it: tried again alone */
 };
 
 struct slot {
@@ -226,6 +228,7 @@ struct destage {
     uint8_t state;
     bool flush_backing_busy;
     uint32_t window_count, window_next;
+    uint32_t gather_next; /* segment to go on with, NONE: the oldest */
     struct window_item *window;
     struct run *runs; /* all of them */
     struct run *free, *active;
@@ -260,6 +263,7 @@ enum reclaim_state {
 struct reclaim {
     uint8_t state;
     bool keep;       /* kept in place instead of reclaimed */
+    bool compact;        /* its dirty blocks, which cannot be destaged now, are reinserted, too */
     bool never_used; /* the victim was free: only its generation is bumped */
     bool hot;        /* the victim has blocks to be reinserted */
     uint32_t victim;
@@ -294,7 +298,7 @@ struct recovery_area { /* one segment's metadata being read */
     uint32_t segment;  /* NONE: unused */
     uint32_t pending;
     bool failed;
-    unsigned attempts;
+    unsigned attempts, headers_lost;
     unsigned char *headers, *footer;
 };
 
@@ -423,7 +427,7 @@ static_assert(VOLUMES_MAX < 255, "a volume's index fits a byte");
 struct action *action_add(struct actions *out, enum action_kind kind);
 void action_reply(struct actions *out, struct piece *piece, int error);
 void action_notice(struct actions *out, enum notice notice, uint16_t volume, uint64_t offset);
-struct shard_volume *shard_volume(struct shard *shard, uint16_t id); /* NULL: none */
+struct shard_volume *shard_volume(const struct shard *shard, uint16_t id); /* NULL: none */
 void tick_want(struct shard *shard, uint64_t at_ns);
 void piece_list_init(struct piece_list *list);
 void piece_list_push(struct piece_list *list, struct piece *piece);
@@ -446,8 +450,10 @@ uint32_t index_lookup(const struct shard *shard, uint64_t key);
 uint32_t index_flash(const struct shard *shard, uint64_t key); /* flash slot only */
 bool index_pending(const struct shard *shard, uint64_t key);   /* a write is under way */
 uint32_t index_frame(const struct shard *shard, uint64_t key); /* any linked frame, filling too */
-/* Whether a record of the same block was appended after this flash slot. */
-bool index_newer(const struct shard *shard, uint32_t slot);
+/* Whether a record of the same block was appended after this flash slot and is on flash. */
+bool index_superseded(const struct shard *shard, uint32_t slot);
+/* The flash slot of the block that was appended next after this one and is pending, or NONE. */
+uint32_t index_newer_pending(const struct shard *shard, uint32_t slot);
 void index_publish(struct shard *shard, uint32_t slot);
 /* Takes a published flash slot out of the index, with all its accounting. */
 void index_drop(struct shard *shard, uint32_t slot);

@@ -131,7 +131,7 @@ void action_notice(struct actions *out, enum notice notice, uint16_t volume, uin
     action->offset = offset;
 }
 
-struct shard_volume *shard_volume(struct shard *shard, uint16_t id)
+struct shard_volume *shard_volume(const struct shard *shard, uint16_t id)
 {
     uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
 
@@ -392,13 +392,13 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t id)
 
     if (id == VOLUME_ALL)
         return shard->dirty_blocks;
-    volume = shard_volume((struct shard *)shard, id);
+    volume = shard_volume(shard, id);
     return volume ? volume->dirty : 0;
 }
 
 const struct counters *shard_counters(const struct shard *shard, uint16_t id)
 {
-    const struct shard_volume *volume = shard_volume((struct shard *)shard, id);
+    const struct shard_volume *volume = shard_volume(shard, id);
 
     return volume ? &volume->counters : NULL;
 }

@@ -350,7 +350,7 @@ uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume
 
 static bool volume_full(const struct shard *shard, const struct piece *piece)
 {
-    const struct shard_volume *volume = shard_volume((struct shard *)shard, piece->volume);
+    const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     return piece->state != WRITE_ABSENT_APPEND && volume &&
            volume->dirty >= dirty_high(shard, volume);
@@ -431,7 +431,7 @@ static void merge_from_memory(struct piece *piece, bool head, const unsigned cha
 
     action->flags = ACTION_REPORT | ACTION_PIECE | (head ? ACTION_HEAD : ACTION_TAIL);
     action->slot = frame;
-    action->data = (unsigned char *)old;
+    action->data = (unsigned char *)(uintptr_t)old; /* only read */
     action->owner = piece;
     piece->ios++;
 }
