@@ -25,6 +25,7 @@ void destage_init(struct shard *shard)
     struct destage *destage = &shard->destage;
 
     destage->block_ns = 100000;
+    destage->gather_next = NONE;
     for (uint32_t i = DESTAGE_RUNS; i-- > 0;) {
         destage->runs[i].next = destage->free;
         destage->free = &destage->runs[i];
@@ -147,7 +148,8 @@ static void backing_flush_consider(struct shard *shard, struct actions *out)
 {
     struct destage *destage = &shard->destage;
 
-    if (destage->flush_backing_busy || shard->stopping)
+    /* A segment being reclaimed waits for what the queue holds. */
+    if (destage->flush_backing_busy || (shard->stopping && reclaim_idle(shard)))
         return;
     if (destage->written_count > 0) {
         uint32_t slot = destage->written[destage->written_head];
@@ -307,13 +309,18 @@ static void segment_gather(struct shard *shard, uint32_t index, uint32_t *looked
     }
 }
 
+/* Oldest segments first; where so many blocks cannot be destaged now (their backing store fails) that
+ * none was found, the next window goes on behind them. */
 static void window_gather(struct shard *shard, bool urgent)
 {
     struct destage *destage = &shard->destage;
-    uint32_t looked = 0;
+    uint32_t looked = 0, i = destage->gather_next;
 
     destage->window_count = destage->window_next = 0;
-    for (uint32_t i = shard->ring_oldest; i != NONE; i = shard->segments[i].ring_next) {
+    destage->gather_next = NONE;
+    if (i == NONE || shard->segments[i].dirty == 0 || shard->segments[i].state == SEGMENT_READY)
+        i = shard->ring_oldest;
+    for (; i != NONE; i = shard->segments[i].ring_next) {
         const struct segment *segment = &shard->segments[i];
 
         if (segment->dirty == 0)
@@ -322,8 +329,15 @@ static void window_gather(struct shard *shard, bool urgent)
             tick_want(shard, segment->opened_ns + AGE_NS);
             break;
         }
+        if (looked > SCAN_SLOTS) {
+            if (destage->window_count == 0) {
+                destage->gather_next = i;
+                tick_want(shard, shard->now_ns + BACKOFF_MIN_NS / 100);
+            }
+            break;
+        }
         segment_gather(shard, i, &looked);
-        if (looked > SCAN_SLOTS || destage->window_count == DESTAGE_WINDOW)
+        if (destage->window_count == DESTAGE_WINDOW)
             break;
     }
     window_sort(destage->window, destage->window_count);
@@ -443,7 +457,11 @@ static bool run_start(struct shard *shard, struct actions *out)
         item = &destage->window[destage->window_next];
         if (item->key != run->key + run->count || item->key % REGION_BLOCKS == 0)
             break;
+        if (slot->bits & SLOT_UNREADABLE)
+            break;
         slot = &shard->slots[item->slot];
+        if (slot->bits & SLOT_UNREADABLE)
+            break;
         if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
             writers_overlap(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
             run->hole != !!(slot->bits & SLOT_HOLE))
@@ -482,8 +500,13 @@ void destage_read_done(struct shard *shard, const struct event *event, struct ac
 
     run->ios--;
     for (uint32_t i = 0; i < action->count; i++) {
+        struct slot *slot = &shard->slots[action->slot + i];
+
+        slot->bits &= (uint16_t)~SLOT_UNREADABLE;
         if (event->result >= 0 && !(event->bad_mask >> i & 1))
             continue;
+        if (event->result < 0 && slot->bits & SLOT_DIRTY)
+            slot->bits |= SLOT_UNREADABLE;
         run->bad_mask |= UINT64_C(1) << (first + i);
         run->error = -EIO;
         if (event->result >= 0)

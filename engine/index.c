@@ -86,15 +86,26 @@ uint32_t index_frame(const struct shard *shard, uint64_t key)
     return NONE;
 }
 
-bool index_newer(const struct shard *shard, uint32_t slot)
+uint32_t index_newer_pending(const struct shard *shard, uint32_t slot)
+{
+    uint64_t key = slot_key(&shard->slots[slot]);
+    uint32_t newer = NONE;
+
+    for (uint32_t id = *bucket_of(shard, key); id != slot; id = shard->slots[id].next)
+        if (!is_frame(shard, id) && slot_key(&shard->slots[id]) == key &&
+            shard->slots[id].bits & SLOT_PENDING)
+            newer = id;
+    return newer;
+}
+
+bool index_superseded(const struct shard *shard, uint32_t slot)
 {
     uint64_t key = slot_key(&shard->slots[slot]);
 
-    for (uint32_t id = *bucket_of(shard, key); id != slot; id = shard->slots[id].next) {
-        assert(id != NONE);
-        if (!is_frame(shard, id) && slot_key(&shard->slots[id]) == key)
+    for (uint32_t id = *bucket_of(shard, key); id != slot; id = shard->slots[id].next)
+        if (!is_frame(shard, id) && slot_key(&shard->slots[id]) == key &&
+            !(shard->slots[id].bits & SLOT_PENDING))
             return true;
-    }
     return false;
 }
 
@@ -130,7 +141,7 @@ void slot_clean(struct shard *shard, uint32_t id)
     struct shard_volume *volume = shard_volume(shard, key_volume(slot_key(slot)));
 
     assert(slot->bits & SLOT_DIRTY);
-    slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN);
+    slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN | SLOT_UNREADABLE);
     segment_dirty_take(shard, slot_segment(shard, id));
     assert(shard->dirty_blocks > 0);
     shard->dirty_blocks--;

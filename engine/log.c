@@ -333,7 +333,7 @@ uint32_t log_append(struct shard *shard, const struct append *append, struct act
         .flags = append->flags,
         .count = append->count,
     };
-    if (!append->reinserted && entry->lsn < segment->lsn_first)
+    if (append->kind != ENTRY_CLEAN && entry->lsn < segment->lsn_first)
         segment->lsn_first = entry->lsn;
     if (!append->reinserted && entry->lsn < batch->lsn_first)
         batch->lsn_first = entry->lsn;
@@ -458,7 +458,7 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
     const struct entry *entry = &batch->header->entries[i];
     struct piece *piece = batch->pieces[i];
     uint32_t id = batch->slots[i];
-    bool superseded = id != NONE && index_newer(shard, id);
+    bool superseded = id != NONE && index_superseded(shard, id);
 
     if (id != NONE) {
         index_remove(shard, id);
@@ -498,12 +498,43 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
     piece->slots[entry->block - piece->block] = id;
 }
 
+static bool in_flight(const struct shard *shard, uint32_t id)
+{
+    uint32_t segment = id >> shard->segment_shift, slot = slot_in_segment(shard, id);
+
+    for (uint32_t i = 0; i < shard->batch_count; i++) {
+        const struct batch *batch = &shard->batches[i];
+
+        if ((batch->state == BATCH_OPEN || batch->state == BATCH_WRITING) &&
+            batch->segment == segment && slot > batch->header_slot &&
+            slot <= batch->header_slot + batch->slot_count)
+            return true;
+    }
+    return false;
+}
+
+/* While a newer record of one of its blocks is on its way, nobody knows whether the failed one is
+ * superseded, and appending it now would put it behind the newer one. */
+static bool batch_must_wait(const struct shard *shard, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->header->entry_count; i++) {
+        uint32_t newer = NONE;
+
+        if (batch->slots[i] != NONE && batch->pieces[i])
+            newer = index_newer_pending(shard, batch->slots[i]);
+        if (newer != NONE && in_flight(shard, newer))
+            return true;
+    }
+    return false;
+}
+
 static void batch_failed_retry(struct shard *shard, struct actions *out)
 {
     while (shard->batch_failed && !actions_full(out)) {
         struct batch *batch = shard->batch_failed;
 
-        if (!shard->flash_failed && !log_room(shard, batch->header->entry_count, true))
+        if (!shard->flash_failed &&
+            (batch_must_wait(shard, batch) || !log_room(shard, batch->header->entry_count, true)))
             return;
         shard->batch_failed = batch->next;
         for (uint32_t i = 0; i < batch->header->entry_count; i++)
@@ -535,10 +566,8 @@ static void batch_went_wrong(struct shard *shard, struct batch *batch, struct ac
         log_seal(shard, UINT16_MAX, out);
         log_close_segment(shard, out);
     }
-    if (++shard->write_failures >= WRITE_FAILURES_MAX && !shard->flash_failed) {
+    if (++shard->write_failures >= WRITE_FAILURES_MAX)
         shard->flash_failed = true;
-        action_notice(out, NOTICE_FLASH_FAILED, 0, segment_offset(shard, batch->segment));
-    }
     batch->state = BATCH_FAILED;
     batch->next = NULL;
     while (*last)
@@ -567,6 +596,7 @@ void log_batch_done(struct shard *shard, struct batch *batch, int result, struct
         if (!shard->config.flash_volatile)
             shard->durable_lsn = log_completed_lsn(shard);
         segment_batch_ended(shard, segment, out);
+        batch_failed_retry(shard, out);
     }
     shard->unblock = true;
     log_seal_event(shard, core, out);
@@ -696,6 +726,8 @@ void log_tick(struct shard *shard, struct actions *out)
     struct batch *batch = shard->batch_open;
 
     batch_failed_retry(shard, out);
+    if (shard->batch_failed)
+        tick_want(shard, shard->now_ns + CLEAN_BATCH_AGE_NS);
     if (batch && batch == shard->batch_open) {
         if (shard->now_ns >= batch->opened_ns + CLEAN_BATCH_AGE_NS)
             log_seal(shard, UINT16_MAX, out);

@@ -122,6 +122,11 @@ static void flushed(struct shard *shard, struct actions *out)
         drain_start(shard);
         return;
     }
+    if (!reclaim->keep && shard->segments[reclaim->victim].failed) {
+        give_up(shard,
+                out); /* only now: the superblock says that its records are dead (hazard 3) */
+        return;
+    }
     reclaim->state = RECLAIM_HEADER_A;
     header_write(shard, &reclaim->header, reclaim->victim, 0, out);
 }
@@ -134,8 +139,10 @@ static void headers_start(struct shard *shard, struct actions *out)
     struct segment_header *header = reclaim->header.header;
     struct action *action;
 
-    if (!reclaim->keep && segment->failed) {
-        give_up(shard, out);
+    if (!reclaim->keep && segment->dirty > 0) { /* not everything dirty could be copied (I7) */
+        segment->state = SEGMENT_CLOSED;
+        reclaim->state = RECLAIM_IDLE;
+        retry(shard, IDLE_RETRY_NS);
         return;
     }
     if (reclaim->keep) {
@@ -147,7 +154,9 @@ static void headers_start(struct shard *shard, struct actions *out)
         reclaim->generation = shard->generation_next++;
         header_fill(shard, header, reclaim->victim, reclaim->generation, 0, 0);
     }
-    if (reclaim->never_used) { /* nothing in it to be lost by a torn write */
+    if (reclaim->never_used && segment->failed) {
+        give_up(shard, out);
+    } else if (reclaim->never_used) { /* nothing in it to be lost by a torn write */
         reclaim->state = RECLAIM_HEADER_B;
         header_write(shard, &reclaim->header, reclaim->victim, HEADER_BOTH, out);
     } else if (shard->config.flash_volatile && !MUTANT(103)) {
@@ -213,6 +222,8 @@ static void drained(struct shard *shard, bool retired)
     if (retired) {
         segment->state = SEGMENT_RETIRED;
         shard->retired_count++;
+        if (shard->retired_count + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments)
+            shard->flash_failed = true; /* too little is left to go round */
     } else {
         segment->generation = reclaim->generation;
         segment->state = SEGMENT_READY;
@@ -258,13 +269,26 @@ static bool slot_hot(const struct slot *slot)
            slot->bits & SLOT_USE;
 }
 
+static bool slot_copyable(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE | SLOT_ZERO |
+                          SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY);
+}
+
+/* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
+static bool slot_kept(const struct shard *shard, const struct slot *slot)
+{
+    return slot_hot(slot) || (shard->reclaim.compact && slot_copyable(slot));
+}
+
 static void reinsert_read(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t base = reclaim->victim << shard->segment_shift;
     struct action *action;
 
-    while (reclaim->cursor < shard->usable_end && !slot_hot(&shard->slots[base + reclaim->cursor]))
+    while (reclaim->cursor < shard->usable_end &&
+           !slot_kept(shard, &shard->slots[base + reclaim->cursor]))
         reclaim->cursor++;
     if (reclaim->cursor == shard->usable_end || shard->flash_failed) {
         headers_start(shard, out);
@@ -273,7 +297,7 @@ static void reinsert_read(struct shard *shard, struct actions *out)
     reclaim->read_slot = base + reclaim->cursor;
     reclaim->read_count = 0;
     while (reclaim->cursor < shard->usable_end && reclaim->read_count < BATCH_ENTRIES_MAX &&
-           slot_hot(&shard->slots[base + reclaim->cursor])) {
+           slot_kept(shard, &shard->slots[base + reclaim->cursor])) {
         reclaim->cursor++;
         reclaim->read_count++;
     }
@@ -319,22 +343,23 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
     const struct entry *entry = footer_entry(shard, slot);
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
 
-    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_hot(&shard->slots[slot]))
+    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, &shard->slots[slot]))
         return;
     if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
         return;
-    id = log_append(shard,
-                    &(struct append){.key = key,
-                                     .lsn = entry->lsn,
-                                     .epoch = entry->epoch,
-                                     .kind = ENTRY_CLEAN,
-                                     .crc = shard->slots[slot].crc,
-                                     .count = 1,
-                                     .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
-                                     .frame = NONE,
-                                     .reinserted = true},
-                    out);
-    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use - 1u));
+    id = log_append(
+        shard,
+        &(struct append){.key = key,
+                         .lsn = entry->lsn,
+                         .epoch = entry->epoch,
+                         .kind = shard->slots[slot].bits & SLOT_DIRTY ? ENTRY_DIRTY : ENTRY_CLEAN,
+                         .crc = shard->slots[slot].crc,
+                         .count = 1,
+                         .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
+                         .frame = NONE,
+                         .reinserted = true},
+        out);
+    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));
     reclaim->outstanding++;
     volume->counters.flash_reinsert_blocks++;
 }
@@ -348,6 +373,11 @@ static void reinsert_append(struct shard *shard, struct actions *out)
         return;
     if (reclaim->read_count > 0) {
         if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
+            if (shard->ready_count == 0) { /* nobody but this can make room: they are clean */
+                reclaim->read_count = 0;
+                headers_start(shard, out);
+                return;
+            }
             retry(shard, RETRY_NS);
             return;
         }
@@ -388,7 +418,9 @@ static bool footer_valid(const struct shard *shard, uint32_t index)
 /* ---- choosing --------------------------------------------------------------------------- */
 
 struct census {
-    uint32_t hot, dirty, stuck;
+    uint32_t hot, dirty;
+    uint32_t stuck;    /* dirty and not to be destaged now */
+    uint32_t copyable; /* of these, those that could be appended again */
 };
 
 static struct census segment_census(struct shard *shard, uint32_t index)
@@ -408,8 +440,8 @@ static struct census segment_census(struct shard *shard, uint32_t index)
             continue;
         census.dirty++;
         volume = shard_volume(shard, key_volume(slot_key(slot)));
-        if (slot->bits & SLOT_BAD || !volume || volume->failing)
-            census.stuck++;
+        if (slot->bits & (SLOT_BAD | SLOT_UNREADABLE) || !volume || volume->failing)
+            census.stuck++, census.copyable += slot_copyable(slot);
     }
     return census;
 }
@@ -453,7 +485,8 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
     headers_start(shard, out);
 }
 
-static void reclaim_start(struct shard *shard, uint32_t index, bool hot, struct actions *out)
+static void reclaim_start(struct shard *shard, uint32_t index, bool copy, bool compact,
+                          struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     struct action *action;
@@ -463,7 +496,8 @@ static void reclaim_start(struct shard *shard, uint32_t index, bool hot, struct 
     reclaim->cursor = SEGMENT_HEADER_SLOTS;
     reclaim->footer_cursor = 0;
     reclaim->read_count = 0;
-    if (!hot || shard->flash_failed) {
+    reclaim->compact = compact;
+    if (!copy || shard->flash_failed) {
         headers_start(shard, out);
         return;
     }
@@ -502,6 +536,7 @@ static void choose(struct shard *shard, struct actions *out)
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t index = shard->ring_oldest;
     struct census census;
+    bool full;
 
     if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed)
         return;
@@ -518,15 +553,21 @@ static void choose(struct shard *shard, struct actions *out)
     reclaim->victim = index;
     reclaim->never_used = false;
     census = segment_census(shard, index);
+    full = (census.hot + census.dirty) * 100 >
+           KEEP_PERCENT * (shard->usable_end - SEGMENT_HEADER_SLOTS);
     if (census.dirty > 0 && census.stuck == census.dirty) {
-        keep_start(shard, index, out);
+        /* A dead backing store must not pin every segment with a block or two. */
+        if (full || census.copyable < census.dirty)
+            keep_start(shard, index, out);
+        else
+            reclaim_start(shard, index, true, true, out);
     } else if (census.dirty > 0) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         retry(shard, RETRY_NS);
-    } else if (census.hot * 100 > KEEP_PERCENT * (shard->usable_end - SEGMENT_HEADER_SLOTS)) {
+    } else if (full) {
         keep_start(shard, index, out);
     } else {
-        reclaim_start(shard, index, census.hot > 0, out);
+        reclaim_start(shard, index, census.hot > 0, false, out);
     }
 }
 
@@ -569,7 +610,7 @@ static void write_done(struct shard *shard, const struct event *event, struct ac
     }
 }
 
-static void retire_done(struct shard *shard, const struct event *event, struct actions *out)
+static void retire_done(struct shard *shard, const struct event *event)
 {
     struct segment *segment = &shard->segments[shard->reclaim.victim];
 
@@ -581,7 +622,6 @@ static void retire_done(struct shard *shard, const struct event *event, struct a
     /* Not even the superblocks can be written: its records are still acceptable, so nothing of it
      * may be dropped. */
     shard->flash_failed = true;
-    action_notice(out, NOTICE_FLASH_FAILED, 0, segment_offset(shard, shard->reclaim.victim));
     segment->state = shard->reclaim.never_used ? SEGMENT_FREE : SEGMENT_CLOSED;
     shard->reclaim.state = RECLAIM_IDLE;
 }
@@ -597,7 +637,7 @@ void reclaim_io_done(struct shard *shard, const struct event *event, struct acti
         else
             flushed(shard, out);
         break;
-    case ACTION_RETIRE: retire_done(shard, event, out); break;
+    case ACTION_RETIRE: retire_done(shard, event); break;
     default: break;
     }
 }

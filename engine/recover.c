@@ -231,9 +231,11 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
 
 static void metadata_issue(struct shard *shard, struct recovery_area *area, struct actions *out)
 {
-    area->pending = 2;
+    area->pending = 3;
     area->failed = false;
-    recovery_read(shard, area->segment, 0, SEGMENT_HEADER_SLOTS, area->headers, area, out);
+    area->headers_lost = 0;
+    recovery_read(shard, area->segment, 0, 1, area->headers, area, out);
+    recovery_read(shard, area->segment, 1, 1, area->headers + BLOCK_BYTES, area, out);
     recovery_read(shard, area->segment, shard->usable_end, shard->footer_slots, area->footer, area,
                   out);
 }
@@ -270,16 +272,21 @@ static void metadata_done(struct shard *shard, const struct event *event, struct
     struct recovery *recovery = &shard->recovery;
     struct recovery_area *area = event->action->owner;
 
-    area->failed |= event->result < 0;
+    if (event->result < 0) { /* as if its checksum were wrong */
+        memset(event->action->data, 0, event->action->length);
+        area->failed = true;
+        area->headers_lost += event->action->data != area->footer;
+    }
     if (--area->pending > 0)
         return;
-    if (area->failed) {
-        /* Unreadable metadata may hide the newest version of a block: better not to serve at all
-         * than to serve an older one (I24). */
-        if (++area->attempts >= ATTEMPTS_MAX)
-            recovery_fail(shard, -EIO);
-        else
-            metadata_issue(shard, area, out);
+    if (area->failed && ++area->attempts < ATTEMPTS_MAX) {
+        metadata_issue(shard, area, out);
+        return;
+    }
+    if (area->headers_lost == SEGMENT_HEADER_SLOTS) {
+        /* It may hide the newest version of a block: better not to serve at all than to serve an
+         * older one (I24). */
+        recovery_fail(shard, -EIO);
         return;
     }
     headers_digest(shard, area);
@@ -299,6 +306,7 @@ static void chunk_load(struct shard *shard, struct actions *out)
         from = from > SEGMENT_HEADER_SLOTS + LOOK_BACK ? from - LOOK_BACK : SEGMENT_HEADER_SLOTS;
     recovery->chunk_slot = from;
     recovery->chunk_slots = shard->usable_end - from < most ? shard->usable_end - from : most;
+    recovery->single = NONE;
     recovery_read(shard, recovery->scan_segment, from, recovery->chunk_slots, shard->scratch, NULL,
                   out);
 }
@@ -615,22 +623,26 @@ static void replay_footer_read(struct shard *shard, const struct event *event, s
     struct recovery_area *area = &recovery->areas[0];
     struct segment_footer *footer = (void *)area->footer;
 
-    area->failed |= event->result < 0;
+    if (event->result < 0) {
+        memset(event->action->data, 0, event->action->length);
+        area->failed = true;
+    }
     if (--area->pending > 0)
         return;
-    if (!area->failed && shard->segments[area->segment].found & FOUND_SCAN) {
+    if (shard->segments[area->segment].found & FOUND_SCAN && header_best(shard, area->segment)) {
         uint32_t index = area->segment;
-        struct segment_header *best = header_best(shard, index);
 
+        /* The scratch memory is about to be overwritten.  Without its map dead records would be
+         * taken for live ones. */
+        *shard->reclaim.header.header = *header_best(shard, index);
+        recovery->map = shard->reclaim.header.header;
         area->segment = NONE;
-        if (best) { /* the scratch memory is about to be overwritten */
-            *shard->reclaim.header.header = *best;
-            recovery->map = shard->reclaim.header.header;
-        }
         scan_start(shard, index, true, out);
         return;
     }
-    if (area->failed || !footer_ok(shard, footer, area->segment)) {
+    if (shard->segments[area->segment].found & FOUND_SCAN ||
+        !footer_ok(shard, footer, area->segment) ||
+        (shard->segments[area->segment].found & FOUND_MAP && !header_best(shard, area->segment))) {
         if (++area->attempts >= ATTEMPTS_MAX)
             recovery_fail(shard, -EIO);
         else
@@ -671,7 +683,7 @@ static void repair_next(struct shard *shard, struct actions *out)
     for (; recovery->next < shard->config.segments; recovery->next++) {
         const struct segment *segment = &shard->segments[recovery->next];
 
-        if (segment->state != SEGMENT_CLOSED || !(segment->found & FOUND_REPAIR))
+        if (segment->state == SEGMENT_RETIRED || !(segment->found & FOUND_REPAIR))
             continue;
         recovery->state = RECOVERY_REPAIR_IO;
         recovery->repair_step = 0;
@@ -784,20 +796,50 @@ void recovery_tick(struct shard *shard, struct actions *out)
     }
 }
 
-static void scan_read_done(struct shard *shard, const struct event *event, struct actions *out)
+/* The chunk cannot be read as a whole: block by block, an unreadable one as if it were rotten. */
+static void block_load(struct shard *shard, struct actions *out)
+{
+    const struct recovery *recovery = &shard->recovery;
+
+    recovery_read(shard, recovery->scan_segment, recovery->chunk_slot + recovery->single, 1,
+                  shard->scratch + (size_t)recovery->single * BLOCK_BYTES, NULL, out);
+}
+
+/* True: the chunk is there. */
+static bool chunk_loaded(struct shard *shard, const struct event *event, struct actions *out)
 {
     struct recovery *recovery = &shard->recovery;
 
-    if (event->result < 0) {
-        if (++recovery->attempts >= ATTEMPTS_MAX)
-            recovery_fail(shard, -EIO);
-        else
+    if (recovery->single == NONE) {
+        if (event->result >= 0)
+            return true;
+        if (++recovery->attempts < ATTEMPTS_MAX) {
             chunk_load(shard, out);
-        return;
+            return false;
+        }
+        recovery->single = 0;
+        recovery->attempts = 0;
+        block_load(shard, out);
+        return false;
     }
-    if (!scan_chunk(shard, out))
+    if (event->result < 0 && ++recovery->attempts < ATTEMPTS_MAX) {
+        block_load(shard, out);
+        return false;
+    }
+    if (event->result < 0)
+        memset(event->action->data, 0, BLOCK_BYTES);
+    recovery->attempts = 0;
+    if (++recovery->single == recovery->chunk_slots)
+        return true;
+    block_load(shard, out);
+    return false;
+}
+
+static void scan_read_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    if (!chunk_loaded(shard, event, out) || !scan_chunk(shard, out))
         return;
-    if (recovery->replaying)
+    if (shard->recovery.replaying)
         replay_scan_done(shard, out);
     else
         survey_done(shard, out);

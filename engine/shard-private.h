@@ -263,7 +263,7 @@ enum reclaim_state {
 struct reclaim {
     uint8_t state;
     bool keep;       /* kept in place instead of reclaimed */
-    bool compact;        /* its dirty blocks, which cannot be destaged now, are reinserted, too */
+    bool compact;    /* its dirty blocks, which cannot be destaged now, are reinserted, too */
     bool never_used; /* the victim was free: only its generation is bumped */
     bool hot;        /* the victim has blocks to be reinserted */
     uint32_t victim;
@@ -322,6 +322,7 @@ struct recovery {
     uint32_t order_count;
     /* scan of one segment, chunk by chunk */
     uint32_t scan_segment, scan_slot, chunk_slot, chunk_slots, previous_slot;
+    uint32_t single; /* block of the chunk being read alone, or NONE */
     bool in_gap, scan_any;
     unsigned attempts;
     unsigned repair_step;
@@ -393,7 +394,7 @@ struct shard {
     uint32_t write_failures; /* in a row */
     uint32_t untrusted_count;
     bool room_short; /* a stalled piece waits for log room, not only for its volume's limit */
-    bool flash_failed;
+    bool flash_failed, flash_failed_told;
 
     struct piece_list stalled; /* writes waiting for log room, first come first served */
     struct piece_list blocked; /* waiting for a pending write, merge or backing write of a block */

@@ -305,6 +305,10 @@ void shard_step(struct shard *shard, uint64_t now_ns, const struct event *events
     }
     if (shard->recovering)
         return;
+    if (shard->flash_failed && !shard->flash_failed_told) {
+        shard->flash_failed_told = true;
+        action_notice(out, NOTICE_FLASH_FAILED, 0, segment_offset(shard, 0));
+    }
     if (shard->unblock || shard->stalled.count > 0)
         write_progress(shard, out);
     if (shard->stopping)

@@ -306,8 +306,10 @@ static void stall(struct shard *shard, struct piece *piece)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
 
-    volume->stalled++;
-    volume->counters.stalled_pieces++;
+    if (volume) {
+        volume->stalled++;
+        volume->counters.stalled_pieces++;
+    }
     if (!piece->active)
         active_add(shard, piece); /* a merge that started now would miss what this piece brings */
     piece->since_ns = shard->now_ns;
@@ -392,7 +394,7 @@ static void append(struct shard *shard, struct piece *piece, struct actions *out
     struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     piece->state = WRITE_APPEND;
-    if (shard->flash_failed) {
+    if (shard->flash_failed || !volume) {
         piece_fail(shard, piece, -EIO, out);
         return;
     }
