@@ -268,6 +268,7 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     unit->pending_mask = 0;
     unit->state_count = 0;
     unit->failed = false;
+    unit->changed = unit->ended = 0;
     for (uint32_t i = 0; i < reach->count; i++) {
         reach->states[i].applied = 0;
         fits &= state_add(unit, &reach->states[i]);
@@ -309,6 +310,11 @@ void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
                 past_add(unit, &unit->states[i], now, true);
     if (unit->unknown && unit->failed)
         return; /* past_add ran out of room */
+    if (unit->unknown) { /* what it was before is not known either */
+        unit->unknown_until = now;
+        unit->unknown_crash = unit->ended;
+        unit->was_garbage = unit->garbage;
+    }
     unit->unknown = unit->garbage = unit->failed = false;
     unit->states[0] = state;
     unit->state_count = 1;
