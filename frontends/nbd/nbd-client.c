@@ -17,6 +17,24 @@
 #include "frontends/nbd/nbd-server-private.h"
 #include "io/volume.h"
 
+/* At most so often on each core. */
+#define COMPLAINT_INTERVAL_NS UINT64_C(1000000000)
+
+void nbd_client_complain(const struct nbd_client *client, const char *message, const char *reason)
+{
+    struct nbd_core *own = client->own;
+    uint64_t now_ns = core_now(client->core);
+
+    if (now_ns < own->complain_ns) {
+        own->complaints_kept_back++;
+        log_debug(message, LOG_STR("reason", reason));
+        return;
+    }
+    log_info(message, LOG_STR("reason", reason), LOG_UINT("kept_back", own->complaints_kept_back));
+    own->complain_ns = now_ns + COMPLAINT_INTERVAL_NS;
+    own->complaints_kept_back = 0;
+}
+
 /* ---- the end ---------------------------------------------------------------------------- */
 
 static void close_client(struct nbd_client *client)

@@ -101,6 +101,9 @@ void nbd_client_transmit(struct nbd_client *client, struct volume *volume, bool 
 /* Takes no more requests; answers those in flight, then closes. */
 void nbd_client_drain(struct nbd_client *client);
 
+/* Logs what a client did wrong, now and then: whoever sends garbage all day does not fill the log. */
+void nbd_client_complain(const struct nbd_client *client, const char *message, const char *reason);
+
 /* Hangs up at once. */
 void nbd_client_break(struct nbd_client *client);
 

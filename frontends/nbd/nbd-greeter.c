@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/log.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-handshake.h"
 #include "frontends/nbd/nbd-protocol.h"
@@ -61,7 +60,7 @@ static void failed(struct nbd_client *client, const char *why)
         return;
     }
     nbd_count(client->own, handshakes_failed);
-    log_info("NBD handshake failed", LOG_STR("reason", why));
+    nbd_client_complain(client, "NBD handshake failed", why);
     nbd_client_break(client);
 }
 

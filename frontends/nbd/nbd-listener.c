@@ -248,8 +248,10 @@ static void accepted(struct core *core, struct core_op *op, int32_t result, uint
 {
     struct nbd_listener *listener = container_of(op, struct nbd_listener, accept);
 
-    if (result >= 0)
+    if (result >= 0) {
+        listener->failing = false;
         nbd_server_accepted(listener->server, result);
+    }
     if ((cqe_flags & IORING_CQE_F_MORE) != 0)
         return;
     listener->accepting = false;
@@ -258,8 +260,10 @@ static void accepted(struct core *core, struct core_op *op, int32_t result, uint
     } else if (result >= 0 || result == -ECONNABORTED || result == -EINTR) {
         arm(listener, core);
     } else {
-        log_warning("cannot accept NBD clients for the moment",
-                    LOG_STR("address", listener->address), LOG_ERRNO(result));
+        if (!listener->failing)
+            log_warning("cannot accept NBD clients for the moment",
+                        LOG_STR("address", listener->address), LOG_ERRNO(result));
+        listener->failing = true;
         core_timer_arm(core, &listener->retry, core_now(core) + ACCEPT_RETRY_NS);
     }
 }

@@ -25,6 +25,7 @@ struct nbd_listener {
     struct core_op accept;
     struct core_timer retry;
     bool accepting, closing;
+    bool failing; /* and said so */
 };
 
 /*

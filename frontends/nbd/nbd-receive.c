@@ -58,8 +58,7 @@ static void receive(struct nbd_client *client)
 static void protocol_error(struct nbd_client *client, const char *reason)
 {
     nbd_count(client->own, protocol_errors);
-    log_info("dropped an NBD client", LOG_STR("reason", reason),
-             LOG_STR("volume", client->volume->name));
+    nbd_client_complain(client, "dropped an NBD client", reason);
     nbd_client_break(client);
 }
 

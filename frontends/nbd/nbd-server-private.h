@@ -29,6 +29,8 @@ struct nbd_core {
     struct list clients;
     bool stopping;
     struct core_message start, stop, abandon;
+    uint64_t complain_ns; /* not before: see nbd_client_complain */
+    uint64_t complaints_kept_back;
     struct iovec *scratch; /* the vectors of the largest request; used within one function */
 
     /* Written by the core, read by anyone. */

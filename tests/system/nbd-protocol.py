@@ -80,13 +80,13 @@ def test_requests_sent_along_with_go():
         c.greet()
         c.send(
             n.option(n.GO, n.go_data(writable))
-            + n.request(n.WRITE, 1, 0, 3) + b"abc" + n.request(n.READ, 2, 0, 3)
+            + n.request(n.WRITE, 1, 0, 3) + b"abc" + n.request(n.READ, 2, 4096, 3)
         )
         assert c.option_reply(n.GO)[0] == n.REP_INFO
         assert c.option_reply(n.GO)[0] == n.REP_ACK
         c.lengths[2] = 3
-        assert c.reply()[:2] == (1, 0)
-        assert c.reply()[:3] == (2, 0, b"abc")
+        assert sorted(c.reply()[:2] for _ in range(2)) == [(1, 0), (2, 0)]
+        assert c.read(0, 3) == b"abc"
 
 
 def test_too_many_options():
@@ -246,12 +246,12 @@ def test_structured_errors_carry_text():
 
 def test_requests_byte_by_byte():
     with client() as c:
-        talk = n.request(n.WRITE, 1, 5, 6) + b"abcdef" + n.request(n.READ, 2, 4, 8)
+        talk = n.request(n.WRITE, 1, 5, 6) + b"abcdef" + n.request(n.READ, 2, 5000, 8)
         for byte in talk:
             c.send(bytes([byte]))
         c.lengths[2] = 8
-        assert c.reply()[:2] == (1, 0)
-        assert c.reply()[2][1:7] == b"abcdef"
+        assert sorted(c.reply()[:2] for _ in range(2)) == [(1, 0), (2, 0)]
+        assert c.read(5, 6) == b"abcdef"
 
 
 def test_cut_everywhere():
