@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static struct volume volumes[VOLUMES] = {
     {.name = "broken", .bytes = MEMORY_BYTES, .nbd = true},
 };
 static unsigned char *memory[VOLUMES];
+static pthread_mutex_t memory_lock = PTHREAD_MUTEX_INITIALIZER; /* two clients, one place */
 static uint64_t delay_ns;
 
 /* Requests that wait for their time, in the order in which it comes: a ring for each core. */
@@ -80,10 +82,12 @@ static void carry_out(struct request *request)
 
     request->error = strcmp(request->volume->name, "broken") == 0 ? -EIO : 0;
     if (request->error == 0) {
+        pthread_mutex_lock(&memory_lock);
         if (request->op == REQUEST_WRITE)
             memcpy(place, request->buffer->data + request->offset % BLOCK_BYTES, request->length);
         else if (request->op == REQUEST_ZERO || request->op == REQUEST_TRIM)
             memset(place, 0, request->length);
+        pthread_mutex_unlock(&memory_lock);
     }
     request->done(request);
 }
