@@ -93,6 +93,7 @@ void nbd_client_break(struct nbd_client *client)
 {
     if (client->state != NBD_CLIENT_BROKEN) {
         client->state = NBD_CLIENT_BROKEN;
+        core_timer_disarm(client->core, &client->timeout);
         /* Ends the receive and the send that are under way. */
         shutdown(client->fd, SHUT_RDWR);
     }

@@ -3,10 +3,11 @@
  * The NBD front end over volumes in memory, without engine, flash and backing store: for tests and
  * measurements of the front end alone.
  *
- *   nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] ADDRESS...
+ *   nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] [--connections N]
+ *                     [--requests N] [--bytes SIZE] ADDRESS...
  *
- * --delay answers each request from a timer, --buffers bounds the I/O buffers of each core, and
- * --timeout is the one of the handshake.  Volumes: "memory" (64 MiB), "odd" (12345 bytes),
+ * --delay answers each request from a timer, --buffers bounds the I/O buffers of each core; the
+ * others are limits of the front end, --timeout that of the handshake.  Volumes: "memory" (64 MiB), "odd" (12345 bytes),
  * "read-only", "broken" (each request fails).  SIGTERM stops it; then it prints its counters.
  */
 #include <errno.h>
@@ -160,7 +161,7 @@ void request_release(struct request *request)
 static int usage(void)
 {
     fputs("Usage: nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] "
-          "ADDRESS...\n",
+          "[--connections N] [--requests N] [--bytes SIZE] ADDRESS...\n",
           stderr);
     return 2;
 }
@@ -211,11 +212,11 @@ static int serve(const struct cores_config *cores, const struct nbd_server_confi
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"cores", required_argument, NULL, 'c'},
-                                            {"delay", required_argument, NULL, 'd'},
-                                            {"buffers", required_argument, NULL, 'b'},
-                                            {"timeout", required_argument, NULL, 't'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"cores", required_argument, NULL, 'c'},       {"delay", required_argument, NULL, 'd'},
+        {"buffers", required_argument, NULL, 'b'},     {"timeout", required_argument, NULL, 't'},
+        {"connections", required_argument, NULL, 'n'}, {"requests", required_argument, NULL, 'r'},
+        {"bytes", required_argument, NULL, 'p'},       {NULL, 0, NULL, 0}};
     struct cores_config cores = {.count = 1};
     struct nbd_server_config config = {0};
     int option;
@@ -225,8 +226,12 @@ int main(int argc, char **argv)
         case 'c': cores.count = (unsigned)atoi(optarg); break;
         case 'd': delay_ns = strtoull(optarg, NULL, 10) * 1000; break;
         case 't': config.limits.handshake_timeout_ns = strtoull(optarg, NULL, 10) * 1000000; break;
+        case 'n': config.limits.connections_max = (uint32_t)atoi(optarg); break;
+        case 'r': config.limits.requests_max = (uint32_t)atoi(optarg); break;
         case 'b':
-            if (size_parse(optarg, &cores.buffer_bytes) != 0)
+        case 'p':
+            if (size_parse(optarg,
+                           option == 'b' ? &cores.buffer_bytes : &config.limits.bytes_max) != 0)
                 return usage();
             break;
         default: return usage();
