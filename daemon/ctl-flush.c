@@ -13,6 +13,7 @@
 struct flush {
     const char *volume; /* NULL: all */
     bool wait;
+    uint64_t lost; /* bytes that are dirty and cannot be read from flash */
 };
 
 static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
@@ -33,7 +34,7 @@ static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char *
 }
 
 /* Asks for it, and how much is still dirty. */
-static enum ctl_exit ask(struct ctl_client *client, const struct flush *flush, uint64_t *dirty)
+static enum ctl_exit ask(struct ctl_client *client, struct flush *flush, uint64_t *dirty)
 {
     json_t *request = json_pack("{s:s}", "verb", "flush"), *answer;
     enum ctl_exit failed;
@@ -44,13 +45,14 @@ static enum ctl_exit ask(struct ctl_client *client, const struct flush *flush, u
     if (failed)
         return failed;
     *dirty = (uint64_t)json_integer_value(json_object_get(answer, "dirty_bytes"));
+    flush->lost = (uint64_t)json_integer_value(json_object_get(answer, "lost_bytes"));
     json_decref(answer);
     return CTL_DONE;
 }
 
 /* Until nothing is dirty, what is written meanwhile included. */
 static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client,
-                                const struct flush *flush, uint64_t *dirty)
+                                struct flush *flush, uint64_t *dirty)
 {
     const struct timespec pause = {.tv_nsec = POLL_NS};
     enum ctl_exit failed = CTL_DONE;
@@ -58,7 +60,7 @@ static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client
     struct progress progress;
 
     progress_begin(&progress, "writing back", ctl->terminal);
-    while (*dirty > 0 && !failed) {
+    while (*dirty > flush->lost && !failed) {
         nanosleep(&pause, NULL);
         failed = ask(client, flush, dirty);
         if (*dirty > most)
@@ -89,6 +91,11 @@ enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
     ctl_disconnect(&client);
     if (failed)
         return failed;
+    if (flush.wait && flush.lost > 0)
+        return ctl_fail("flush",
+                        "%s of dirty data cannot be read from flash; the rest is written back. The "
+                        "log names the blocks; writing them again, or restoring them, ends this",
+                        size_print_human(size, flush.lost));
     if (ctl->json)
         return ctl_print_json(json_pack("{s:I, s:I}", "dirty_bytes_before", (json_int_t)asked,
                                         "dirty_bytes", (json_int_t)dirty));

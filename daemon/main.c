@@ -197,7 +197,8 @@ static void shutdown_wanted(void *opaque, bool flush)
 static bool flush_is_done(struct daemon *daemon)
 {
     cache_destage_all(daemon->service.cache, VOLUME_ALL);
-    return cache_dirty_blocks(daemon->service.cache, VOLUME_ALL) == 0;
+    return cache_dirty_blocks(daemon->service.cache, VOLUME_ALL) ==
+           cache_lost_blocks(daemon->service.cache, VOLUME_ALL);
 }
 
 /* Until it is time to stop. */

@@ -220,7 +220,7 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
     }
     volume->around_flushed = destage->flush_around;
     volume_works(volume, out);
-    if (volume->dirty == 0)
+    if (volume->dirty == volume->lost)
         volume->destage_all = false;
     watermark_advance(shard, out);
 }

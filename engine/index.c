@@ -122,6 +122,16 @@ static void segment_dirty_take(struct shard *shard, struct segment *segment)
         shard->dirty_segments--;
 }
 
+/* A dirty block that cannot be read (or, with -1, is not there or not needed any more). */
+void slot_lost(struct shard *shard, uint32_t id, int change)
+{
+    struct shard_volume *volume = shard_volume(shard, key_volume(slot_key(&shard->slots[id])));
+
+    shard->lost_blocks += (uint64_t)(int64_t)change;
+    if (volume)
+        volume->lost += (uint64_t)(int64_t)change;
+}
+
 void slot_dirty(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
@@ -133,6 +143,8 @@ void slot_dirty(struct shard *shard, uint32_t id)
     shard->dirty_blocks++;
     if (volume)
         volume->dirty++;
+    if (slot->bits & SLOT_BAD)
+        slot_lost(shard, id, 1);
 }
 
 void slot_clean(struct shard *shard, uint32_t id)
@@ -141,6 +153,8 @@ void slot_clean(struct shard *shard, uint32_t id)
     struct shard_volume *volume = shard_volume(shard, key_volume(slot_key(slot)));
 
     assert(slot->bits & SLOT_DIRTY);
+    if (slot->bits & SLOT_BAD)
+        slot_lost(shard, id, -1);
     slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN | SLOT_UNREADABLE);
     segment_dirty_take(shard, slot_segment(shard, id));
     assert(shard->dirty_blocks > 0);

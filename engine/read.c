@@ -157,6 +157,7 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
     if (slot->bits & SLOT_DIRTY) {
         if (mismatch && !(slot->bits & SLOT_BAD)) {
             slot->bits |= SLOT_BAD;
+            slot_lost(shard, id, 1);
             if (volume)
                 volume->counters.lost_blocks++;
             action_notice(out, NOTICE_DIRTY_LOST, key_volume(key), key_block(key) * BLOCK_BYTES);

@@ -335,7 +335,7 @@ struct recovery {
 struct shard_volume {
     struct volume_policy policy;
     struct counters counters;
-    uint64_t dirty;
+    uint64_t dirty, lost;
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
     bool failing;
@@ -405,6 +405,7 @@ struct shard {
     bool unblock; /* something that `blocked` waits for has happened */
 
     uint64_t live_blocks, dirty_blocks;
+    uint64_t lost_blocks; /* dirty and unreadable: only a rewrite helps */
     struct destage destage;
     struct reclaim reclaim;
     struct recovery recovery;
@@ -462,6 +463,7 @@ void index_drop(struct shard *shard, uint32_t slot);
 void index_drop_before(struct shard *shard, uint64_t key, uint64_t ring, uint32_t slot_in_segment);
 void slot_clean(struct shard *shard, uint32_t slot);
 void slot_dirty(struct shard *shard, uint32_t slot);
+void slot_lost(struct shard *shard, uint32_t slot, int change);
 
 static inline bool is_frame(const struct shard *shard, uint32_t id)
 {

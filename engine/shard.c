@@ -386,7 +386,7 @@ void shard_destage_all(struct shard *shard, uint16_t id)
 {
     for (uint32_t i = 0; i < shard->volume_count; i++)
         if (id == VOLUME_ALL || shard->volumes[i].id == id)
-            shard->volumes[i].destage_all = shard->volumes[i].dirty > 0;
+            shard->volumes[i].destage_all = shard->volumes[i].dirty > shard->volumes[i].lost;
     tick_want(shard, shard->now_ns);
 }
 
@@ -398,6 +398,16 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t id)
         return shard->dirty_blocks;
     volume = shard_volume(shard, id);
     return volume ? volume->dirty : 0;
+}
+
+uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume;
+
+    if (id == VOLUME_ALL)
+        return shard->lost_blocks;
+    volume = shard_volume((struct shard *)shard, id);
+    return volume ? volume->lost : 0;
 }
 
 const struct counters *shard_counters(const struct shard *shard, uint16_t id)
@@ -418,6 +428,7 @@ void shard_status(const struct shard *shard, struct shard_status *status)
         .slots_total = (uint64_t)(shard->config.segments - shard->retired_count) * usable,
         .slots_used = shard->live_blocks,
         .slots_dirty = shard->dirty_blocks,
+        .slots_lost = shard->lost_blocks,
         .frames_used = shard->frame_count - shard->frames_free,
         .frames_total = shard->frame_count,
         .segments_total = shard->config.segments,

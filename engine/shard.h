@@ -310,7 +310,7 @@ void shard_flush_end(struct shard *shard, uint64_t token);
 /* For the superblock at a clean stop, and for status. */
 struct shard_status {
     uint64_t watermark, durable_lsn, next_lsn;
-    uint64_t slots_total, slots_used, slots_dirty, frames_used, frames_total;
+    uint64_t slots_total, slots_used, slots_dirty, slots_lost, frames_used, frames_total;
     uint64_t segments_total, segments_free, segments_retired;
     uint64_t memory_bytes, recovery_entries;
     uint64_t stalled_pieces;
@@ -324,6 +324,10 @@ const struct counters *shard_counters(const struct shard *shard, uint16_t volume
 #define VOLUME_ALL UINT16_MAX
 void shard_destage_all(struct shard *shard, uint16_t volume);
 uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
+
+/* Of the dirty blocks, those whose data failed their CRC: they never become clean by themselves, so
+ * that whoever waits for clean waits until dirty equals lost. */
+uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);
 
 /* Bits of blkcached:state for `count` blocks (at most REGION_BLOCKS): 1 RAM, 2 flash, 4 dirty;
  * 8 known to be zeros. */

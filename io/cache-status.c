@@ -20,6 +20,7 @@ void cache_status(struct cache *cache, struct shard_status *sum)
         sum->slots_total += one.slots_total;
         sum->slots_used += one.slots_used;
         sum->slots_dirty += one.slots_dirty;
+        sum->slots_lost += one.slots_lost;
         sum->frames_used += one.frames_used;
         sum->frames_total += one.frames_total;
         sum->segments_total += one.segments_total;
@@ -59,6 +60,20 @@ uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
 
         pthread_mutex_lock(&runner->lock);
         sum += shard_dirty_blocks(runner->shard, volume);
+        pthread_mutex_unlock(&runner->lock);
+    }
+    return sum;
+}
+
+uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        sum += shard_lost_blocks(runner->shard, volume);
         pthread_mutex_unlock(&runner->lock);
     }
     return sum;

@@ -323,7 +323,8 @@ static void drain_advance(struct sim_world *world)
     if (world->boot.destage_first) {
         for (uint32_t i = 0; i < world->config.shards; i++) {
             struct sim_shard *shard = &world->shards[i];
-            uint64_t now_dirty = shard_dirty_blocks(shard->shard, VOLUME_ALL);
+            uint64_t now_dirty = shard_dirty_blocks(shard->shard, VOLUME_ALL) -
+                                 shard_lost_blocks(shard->shard, VOLUME_ALL);
 
             dirty += now_dirty;
             if (now_dirty == 0)
