@@ -15,7 +15,7 @@ bytes=$((64 * 1024 * 1024))
 
 truncate -s $bytes "$tmpdir/backing"
 format_flash 40M
-ram=8M write_config "name = \"v\"; backing = \"$tmpdir/backing\";"
+ram=8M write_config "name = \"v\"; backing = \"$tmpdir/backing\"; mode = \"write-back\";"
 start_daemon
 writes=0 began=$SECONDS
 for ((round = 1; round <= rounds; round++)); do

@@ -29,7 +29,8 @@ for ((i = 0; i < blocks; i += 16)); do
 done >"$tmpdir/writes"
 echo flush >>"$tmpdir/writes"
 qemu-io -f raw "$(nbd_uri v)" <"$tmpdir/writes" >/dev/null
-sleep 1 # the idle shard records how far it is durable
+# The idle shard records how far it is durable; until it has, rot cannot be told from a tear.
+sleep 3
 kill_daemon
 cp "$flash" "$tmpdir/crashed"
 start_daemon
@@ -87,6 +88,17 @@ judge() {
     [ $status -eq 137 ] || fail "$what: the daemon ended with $status: $(cat "$tmpdir/one.log")"
 }
 
+# damage IMAGE WHAT START OFFSET...: one byte after the other.
+damage() {
+    local image=$1 what=$2 start=$3 at
+    shift 3
+    for at; do
+        cp "$tmpdir/$image" "$flash"
+        flip $((start + at))
+        judge "$image, $what byte $at"
+    done
+}
+
 for image in crashed clean; do
     "$builddir/blkcachectl" dump "$tmpdir/$image" >"$tmpdir/dump"
     # The last segment with records, its last batch with records, and a footer.
@@ -95,31 +107,19 @@ for image in crashed clean; do
     footed=$(awk '/^segment/ { at = $5; sub(":", "", at) } /footer at slot/ { print at }' "$tmpdir/dump" | tail -n 1)
     footer=$((footed + 4096 * $(sed -n 's/.*footer at slot \([0-9]*\):.*/\1/p' "$tmpdir/dump" | tail -n 1)))
     batch=$((segment + 4096 * slot))
-    for at in 0 16 20 24 40 48 56 64 72 76 80 84 88 512 520 8704 8864 8888; do
-        cp "$tmpdir/$image" "$flash"
-        flip "$at"
-        judge "$image, superblock byte $at"
-    done
-    for at in 0 8 24 32 40 48 56 60 62 64 600; do
-        cp "$tmpdir/$image" "$flash"
-        flip $((segment + at))
-        judge "$image, segment header byte $at"
-    done
-    for at in 0 8 24 32 40 48 56 64 72 76 78 80 82 84 88 92 128 136 144 152 156 160 162 164 2088; do
-        cp "$tmpdir/$image" "$flash"
-        flip $((batch + at))
-        judge "$image, batch header byte $at"
-    done
-    for at in 0 8 24 32 40 48 56 64 68 72 76 128 136 152 156; do
-        cp "$tmpdir/$image" "$flash"
-        flip $((footer + at))
-        judge "$image, footer byte $at"
-    done
-    for at in 0 4095; do
-        cp "$tmpdir/$image" "$flash"
-        flip $((batch + 4096 + at))
-        judge "$image, data byte $at"
-    done
+    if [ $image = crashed ]; then
+        damage $image superblock 0 0 16 20 24 40 48 56 64 72 76 80 84 88 512 520 8704 8864 8888
+        damage $image "segment header" "$segment" 0 8 24 32 40 48 56 60 62 64 600
+        damage $image "batch header" $batch 0 8 24 32 40 48 56 64 72 76 78 80 82 84 88 92 128 136 \
+            144 152 156 160 162 164 2088
+        damage $image footer $footer 0 8 24 32 40 48 56 64 68 72 76 128 136 152 156
+    else
+        damage $image superblock 0 20 64 512
+        damage $image "segment header" "$segment" 8 24 64
+        damage $image "batch header" $batch 0 24 72 128
+        damage $image footer $footer 0 24 64 76 128 144
+    fi
+    damage $image data $((batch + 4096)) 0 4095
     # Both superblocks.
     cp "$tmpdir/$image" "$flash"
     flip 100
