@@ -15,7 +15,7 @@ ram=4M write_config \
 truncate -s 64M "$tmpdir/through.img"
 start_daemon
 for volume in writable through; do
-    GARBAGE_SECONDS=2 python3 "$srcdir/tests/system/nbd-protocol.py" "$nbd_socket" "$volume" fixed "" ||
+    PYTHONDONTWRITEBYTECODE=1 GARBAGE_SECONDS=2 python3 "$srcdir/tests/system/nbd-protocol.py" "$nbd_socket" "$volume" fixed "" ||
         fail "$volume"
 done
 daemon_alive || fail "the daemon has gone"

@@ -12,7 +12,7 @@ for options in "--cores 1" "--cores 3 --delay 200" "--cores 2 --delay 1000 --buf
     echo "==== $options"
     # shellcheck disable=SC2086 # they are words
     start_memory_server $options
-    GARBAGE_SECONDS=2 python3 "$srcdir/tests/system/nbd-protocol.py" "$tmpdir/memory.sock" \
+    PYTHONDONTWRITEBYTECODE=1 GARBAGE_SECONDS=2 python3 "$srcdir/tests/system/nbd-protocol.py" "$tmpdir/memory.sock" \
         memory read-only broken || fail "with $options"
     stop_memory_server
     expect_counter connections_open 0

@@ -21,7 +21,7 @@ start_daemon
 run_fio() {
     fio --name="$1" --size="${region}M" --offset_increment="${region}M" \
         --numjobs=$connections --thread --group_reporting --verify=crc32c --verify_fatal=1 \
-        --verify_dump=0 --randseed=7 --norandommap=0 "${@:2}" >"$tmpdir/fio.log" 2>&1 && return
+        --verify_dump=0 --verify_state_save=0 --randseed=7 --norandommap=0 "${@:2}" >"$tmpdir/fio.log" 2>&1 && return
     tail -n 40 "$tmpdir/fio.log" >&2
     fail "fio: $*"
 }
