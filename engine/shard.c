@@ -406,7 +406,7 @@ uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
 
     if (id == VOLUME_ALL)
         return shard->lost_blocks;
-    volume = shard_volume((struct shard *)shard, id);
+    volume = shard_volume(shard, id);
     return volume ? volume->lost : 0;
 }
 

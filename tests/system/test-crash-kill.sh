@@ -7,11 +7,16 @@
 # shellcheck source=tests/functions.sh
 . "${srcdir:-.}/tests/functions.sh"
 requires_built blkcached blkcachectl tests/system/crash-client
+requires_program jq
 requires_free_space 400
 
 rounds=${ROUNDS:-50}
 client=$builddir/tests/system/crash-client
 bytes=$((64 * 1024 * 1024))
+
+client_connected() {
+    blkcachectl --json status | jq -e '[.. | objects | .connections? | numbers] | add > 0'
+}
 
 truncate -s $bytes "$tmpdir/backing"
 format_flash 40M
@@ -22,6 +27,7 @@ for ((round = 1; round <= rounds; round++)); do
     "$client" write "$(nbd_uri v)" "$tmpdir/record" 0 $bytes 20 $round >"$tmpdir/client.log" 2>&1 &
     client_pid=$!
     cleanup_fn end_process $client_pid
+    wait_until 20 client_connected
     sleep "0.$((RANDOM % 6 + 1))"
     kill_daemon
     wait $client_pid || fail "round $round: $(cat "$tmpdir/client.log")"
