@@ -105,8 +105,8 @@ bool log_room(const struct shard *shard, uint32_t entries, bool reclaim)
         return false;
     if (shard->batches_free < (reclaim ? 2u : 5u))
         return false;
-    if (remaining >= need)
-        return true;
+    if (remaining >= need) /* writers leave alone what reclaim opened from the reserve */
+        return shard->ready_count >= reserve;
     segments = (need - remaining + usable - 1) / usable;
     return shard->ready_count >= segments + reserve && footer_buffers_free(shard) >= segments;
 }

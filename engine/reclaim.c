@@ -281,11 +281,14 @@ static bool slot_kept(const struct shard *shard, const struct slot *slot)
     return slot_hot(slot) || (shard->reclaim.compact && slot_copyable(slot));
 }
 
+/* Reads a stretch across cold gaps: what is kept of it becomes one batch. A batch, with its header,
+ * for each run of hot blocks could take more room than the victim frees. */
 static void reinsert_read(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t base = reclaim->victim << shard->segment_shift;
     struct action *action;
+    uint32_t end;
 
     while (reclaim->cursor < shard->usable_end &&
            !slot_kept(shard, &shard->slots[base + reclaim->cursor]))
@@ -294,13 +297,13 @@ static void reinsert_read(struct shard *shard, struct actions *out)
         headers_start(shard, out);
         return;
     }
+    end = reclaim->cursor + BATCH_ENTRIES_MAX;
+    end = end < shard->usable_end ? end : shard->usable_end;
+    while (!slot_kept(shard, &shard->slots[base + end - 1]))
+        end--;
     reclaim->read_slot = base + reclaim->cursor;
-    reclaim->read_count = 0;
-    while (reclaim->cursor < shard->usable_end && reclaim->read_count < BATCH_ENTRIES_MAX &&
-           slot_kept(shard, &shard->slots[base + reclaim->cursor])) {
-        reclaim->cursor++;
-        reclaim->read_count++;
-    }
+    reclaim->read_count = end - reclaim->cursor;
+    reclaim->cursor = end;
     reclaim->state = RECLAIM_READ;
     action = action_add(out, ACTION_READ_FLASH);
     action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
