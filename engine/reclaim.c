@@ -18,7 +18,6 @@
 #include "engine/shard-private.h"
 
 #define KEEP_PERCENT  60u /* hotter segments are kept in place: bounds the write amplification */
-#define RETRY_NS      UINT64_C(2000000)
 #define IDLE_RETRY_NS UINT64_C(100000000)
 #define READY_BYTES   (32u << 20)
 #define READY_MIN     5u
@@ -39,7 +38,7 @@ bool reclaim_idle(const struct shard *shard)
     return shard->reclaim.state == RECLAIM_IDLE;
 }
 
-static void retry(struct shard *shard, uint64_t delay_ns)
+void reclaim_retry(struct shard *shard, uint64_t delay_ns)
 {
     shard->reclaim.retry_ns = shard->now_ns + delay_ns;
     tick_want(shard, shard->reclaim.retry_ns);
@@ -103,7 +102,7 @@ static void give_up(struct shard *shard, struct actions *out)
         segment->state = SEGMENT_CLOSED;
         reclaim->state = RECLAIM_IDLE;
         segment->failed = true;
-        retry(shard, IDLE_RETRY_NS);
+        reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }
     reclaim->state = RECLAIM_RETIRE;
@@ -132,7 +131,7 @@ static void flushed(struct shard *shard, struct actions *out)
 }
 
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */
-static void headers_start(struct shard *shard, struct actions *out)
+void reclaim_headers_start(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     struct segment *segment = &shard->segments[reclaim->victim];
@@ -142,7 +141,7 @@ static void headers_start(struct shard *shard, struct actions *out)
     if (!reclaim->keep && segment->dirty > 0) { /* not everything dirty could be copied (I7) */
         segment->state = SEGMENT_CLOSED;
         reclaim->state = RECLAIM_IDLE;
-        retry(shard, IDLE_RETRY_NS);
+        reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }
     if (reclaim->keep) {
@@ -247,7 +246,7 @@ static void drain(struct shard *shard)
             index_drop(shard, base + reclaim->cursor);
     if (reclaim->cursor < shard->segment_slots ||
         (atomic_load_explicit(&segment->users, memory_order_acquire) > 0 && !MUTANT(107))) {
-        retry(shard, reclaim->cursor < shard->segment_slots ? 0 : RETRY_NS);
+        reclaim_retry(shard, reclaim->cursor < shard->segment_slots ? 0 : RETRY_NS);
         return;
     }
     drained(shard, segment->failed);
@@ -258,164 +257,6 @@ static void drain_start(struct shard *shard)
     shard->reclaim.state = RECLAIM_DRAIN;
     shard->reclaim.cursor = 0;
     drain(shard);
-}
-
-/* ---- reinsertion ------------------------------------------------------------------------ */
-
-static bool slot_hot(const struct slot *slot)
-{
-    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_ZERO | SLOT_PENDING)) ==
-               SLOT_LINKED &&
-           slot->bits & SLOT_USE;
-}
-
-static bool slot_copyable(const struct slot *slot)
-{
-    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE | SLOT_ZERO |
-                          SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY);
-}
-
-/* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
-static bool slot_kept(const struct shard *shard, const struct slot *slot)
-{
-    return slot_hot(slot) || (shard->reclaim.compact && slot_copyable(slot));
-}
-
-/* Reads a stretch across cold gaps: what is kept of it becomes one batch. A batch, with its header,
- * for each run of hot blocks could take more room than the victim frees. */
-static void reinsert_read(struct shard *shard, struct actions *out)
-{
-    struct reclaim *reclaim = &shard->reclaim;
-    uint32_t base = reclaim->victim << shard->segment_shift;
-    struct action *action;
-    uint32_t end;
-
-    while (reclaim->cursor < shard->usable_end &&
-           !slot_kept(shard, &shard->slots[base + reclaim->cursor]))
-        reclaim->cursor++;
-    if (reclaim->cursor == shard->usable_end || shard->flash_failed) {
-        headers_start(shard, out);
-        return;
-    }
-    end = reclaim->cursor + BATCH_ENTRIES_MAX;
-    end = end < shard->usable_end ? end : shard->usable_end;
-    while (!slot_kept(shard, &shard->slots[base + end - 1]))
-        end--;
-    reclaim->read_slot = base + reclaim->cursor;
-    reclaim->read_count = end - reclaim->cursor;
-    reclaim->cursor = end;
-    reclaim->state = RECLAIM_READ;
-    action = action_add(out, ACTION_READ_FLASH);
-    action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
-    action->first = TAG_RECLAIM;
-    action->slot = reclaim->read_slot;
-    action->count = (uint16_t)reclaim->read_count;
-    action->length = reclaim->read_count * BLOCK_BYTES;
-    action->offset = slot_offset(shard, reclaim->read_slot);
-    action->data = reclaim->buffer;
-    atomic_fetch_add_explicit(&shard->segments[reclaim->victim].users, 1, memory_order_relaxed);
-}
-
-/* The footer entry of a slot; the footer lists slots in rising order. */
-static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
-{
-    struct reclaim *reclaim = &shard->reclaim;
-    const struct segment_footer *footer = reclaim->footer;
-    uint32_t wanted = slot_in_segment(shard, slot);
-
-    while (reclaim->footer_cursor < footer->entry_count) {
-        const struct entry *entry = &footer->entries[reclaim->footer_cursor];
-
-        if (entry->slot == wanted)
-            return entry;
-        if (entry->slot != ENTRY_SLOT_NONE && entry->slot > wanted)
-            return NULL;
-        reclaim->footer_cursor++;
-    }
-    return NULL;
-}
-
-/* Hazard 4: current, and nothing newer on its way, at the moment of appending; LSN and epoch as
- * they are. */
-static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
-{
-    struct reclaim *reclaim = &shard->reclaim;
-    uint32_t slot = reclaim->read_slot + i, id;
-    uint16_t use = shard->slots[slot].bits & SLOT_USE;
-    uint64_t key = slot_key(&shard->slots[slot]);
-    const struct entry *entry = footer_entry(shard, slot);
-    struct shard_volume *volume = shard_volume(shard, key_volume(key));
-
-    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, &shard->slots[slot]))
-        return;
-    if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
-        return;
-    id = log_append(
-        shard,
-        &(struct append){.key = key,
-                         .lsn = entry->lsn,
-                         .epoch = entry->epoch,
-                         .kind = shard->slots[slot].bits & SLOT_DIRTY ? ENTRY_DIRTY : ENTRY_CLEAN,
-                         .crc = shard->slots[slot].crc,
-                         .count = 1,
-                         .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
-                         .frame = NONE,
-                         .reinserted = true},
-        out);
-    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));
-    reclaim->outstanding++;
-    volume->counters.flash_reinsert_blocks++;
-}
-
-static void reinsert_append(struct shard *shard, struct actions *out)
-{
-    struct reclaim *reclaim = &shard->reclaim;
-
-    reclaim->state = RECLAIM_APPEND;
-    if (reclaim->outstanding > 0)
-        return;
-    if (reclaim->read_count > 0) {
-        if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
-            if (shard->ready_count == 0) { /* nobody but this can make room: they are clean */
-                reclaim->read_count = 0;
-                headers_start(shard, out);
-                return;
-            }
-            retry(shard, RETRY_NS);
-            return;
-        }
-        for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
-            reinsert_slot(shard, i, out);
-        reclaim->read_count = 0;
-        log_seal(shard, UINT16_MAX, out);
-    }
-    if (reclaim->outstanding == 0)
-        reinsert_read(shard, out);
-}
-
-void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok)
-{
-    (void)slot, (void)ok; /* a failed one is lost to the cache: it was clean */
-    assert(shard->reclaim.outstanding > 0);
-    if (--shard->reclaim.outstanding == 0)
-        tick_want(shard, shard->now_ns);
-}
-
-static bool footer_valid(const struct shard *shard, uint32_t index)
-{
-    struct segment_footer *footer = shard->reclaim.footer;
-    uint32_t crc = footer->crc, computed;
-    bool valid;
-
-    if (footer->magic != FOOTER_MAGIC || footer->entry_count > shard->segment_slots ||
-        footer->generation != shard->segments[index].generation ||
-        memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) != 0)
-        return false;
-    footer->crc = 0;
-    computed = crc32c(0, footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry));
-    valid = computed == crc;
-    footer->crc = crc;
-    return valid;
 }
 
 /* ---- choosing --------------------------------------------------------------------------- */
@@ -437,14 +278,14 @@ static struct census segment_census(struct shard *shard, uint32_t index)
 
         if (!(slot->bits & SLOT_LINKED))
             continue;
-        if (slot_hot(slot))
+        if (reclaim_slot_hot(slot))
             census.hot++;
         if (!(slot->bits & SLOT_DIRTY))
             continue;
         census.dirty++;
         volume = shard_volume(shard, key_volume(slot_key(slot)));
         if (slot->bits & (SLOT_BAD | SLOT_UNREADABLE) || !volume || volume->failing)
-            census.stuck++, census.copyable += slot_copyable(slot);
+            census.stuck++, census.copyable += reclaim_slot_copyable(slot);
     }
     return census;
 }
@@ -464,19 +305,19 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
 
     /* Records still on their way to a closing segment could be newer than what is kept. */
     if (shard->closing_count > 0 || shard->batch_failed) {
-        retry(shard, RETRY_NS);
+        reclaim_retry(shard, RETRY_NS);
         return;
     }
     if (reclaim->passed >= shard->config.segments) {
         reclaim->passed = 0; /* once round without finding anything: wait for a change */
-        retry(shard, IDLE_RETRY_NS);
+        reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }
     if (shard->open_segment == NONE) {
         reclaim->ring_sequence = shard->ring_next += RING_SPACING;
     } else {
         if (reclaim->kept_since_open + 2 >= RING_SPACING) {
-            retry(shard, IDLE_RETRY_NS);
+            reclaim_retry(shard, IDLE_RETRY_NS);
             return;
         }
         reclaim->ring_sequence = shard->segments[shard->open_segment].ring_sequence - RING_SPACING +
@@ -485,7 +326,7 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
     lower_counters(shard, index);
     reclaim->keep = true;
     shard->segments[index].state = SEGMENT_VICTIM;
-    headers_start(shard, out);
+    reclaim_headers_start(shard, out);
 }
 
 static void reclaim_start(struct shard *shard, uint32_t index, bool copy, bool compact,
@@ -501,7 +342,7 @@ static void reclaim_start(struct shard *shard, uint32_t index, bool copy, bool c
     reclaim->read_count = 0;
     reclaim->compact = compact;
     if (!copy || shard->flash_failed) {
-        headers_start(shard, out);
+        reclaim_headers_start(shard, out);
         return;
     }
     reclaim->state = RECLAIM_FOOTER;
@@ -528,7 +369,7 @@ static bool free_start(struct shard *shard, struct actions *out)
         reclaim->never_used = true;
         reclaim->keep = false;
         shard->segments[i].state = SEGMENT_VICTIM;
-        headers_start(shard, out);
+        reclaim_headers_start(shard, out);
         return true;
     }
     return false;
@@ -550,7 +391,7 @@ static void choose(struct shard *shard, struct actions *out)
     if (free_start(shard, out))
         return;
     if (index == NONE || shard->segments[index].state != SEGMENT_CLOSED) {
-        retry(shard, IDLE_RETRY_NS);
+        reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }
     reclaim->victim = index;
@@ -566,7 +407,7 @@ static void choose(struct shard *shard, struct actions *out)
             reclaim_start(shard, index, true, true, out);
     } else if (census.dirty > 0) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
-        retry(shard, RETRY_NS);
+        reclaim_retry(shard, RETRY_NS);
     } else if (full) {
         keep_start(shard, index, out);
     } else {
@@ -583,14 +424,14 @@ static void read_done(struct shard *shard, const struct event *event, struct act
     shard_flash_read_end(shard, event->action->slot);
     if (reclaim->state == RECLAIM_FOOTER) {
         reclaim->cursor = SEGMENT_HEADER_SLOTS;
-        if (event->result < 0 || !footer_valid(shard, reclaim->victim))
-            headers_start(shard, out); /* hot blocks are given up: they are clean */
+        if (event->result < 0 || !reclaim_footer_valid(shard, reclaim->victim))
+            reclaim_headers_start(shard, out); /* hot blocks are given up: they are clean */
         else
-            reinsert_read(shard, out);
+            reclaim_copy_next(shard, out);
         return;
     }
     reclaim->bad_mask = event->result < 0 ? UINT64_MAX : event->bad_mask;
-    reinsert_append(shard, out);
+    reclaim_copy_append(shard, out);
 }
 
 static void write_done(struct shard *shard, const struct event *event, struct actions *out)
@@ -652,7 +493,7 @@ void reclaim_tick(struct shard *shard, struct actions *out)
     if (reclaim->state == RECLAIM_IDLE) {
         choose(shard, out);
     } else if (reclaim->state == RECLAIM_APPEND) {
-        reinsert_append(shard, out);
+        reclaim_copy_append(shard, out);
     } else if (reclaim->state == RECLAIM_DRAIN) {
         drain(shard);
     }

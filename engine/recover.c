@@ -15,9 +15,6 @@
 #include "common/crc32c.h"
 #include "engine/shard-private.h"
 
-#define ATTEMPTS_MAX 4u
-#define LOOK_BACK    64u /* slots kept before a gap's end: an echoed batch fits */
-
 void recovery_init(struct shard *shard)
 {
     struct recovery *recovery = &shard->recovery;
@@ -49,9 +46,8 @@ static void recovery_fail(struct shard *shard, int error)
     shard->error = error;
 }
 
-static struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slot,
-                                    uint32_t slots, unsigned char *data, void *owner,
-                                    struct actions *out)
+struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slot, uint32_t slots,
+                             unsigned char *data, void *owner, struct actions *out)
 {
     struct action *action = action_add(out, ACTION_READ_FLASH);
 
@@ -67,7 +63,7 @@ static struct action *recovery_read(struct shard *shard, uint32_t segment, uint3
 
 /* ---- checking --------------------------------------------------------------------------- */
 
-static bool crc_ok(void *data, size_t bytes, uint32_t *crc)
+bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc)
 {
     uint32_t stored = *crc, computed;
 
@@ -82,7 +78,8 @@ static bool header_ok(const struct shard *shard, struct segment_header *header, 
     return header->magic == SEGMENT_MAGIC &&
            memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
            header->segment == shard->config.segment_first + index &&
-           header->shard == shard->config.shard && crc_ok(header, sizeof(*header), &header->crc);
+           header->shard == shard->config.shard &&
+           recovery_crc_ok(header, sizeof(*header), &header->crc);
 }
 
 static bool footer_ok(const struct shard *shard, struct segment_footer *footer, uint32_t index)
@@ -91,26 +88,12 @@ static bool footer_ok(const struct shard *shard, struct segment_footer *footer, 
            memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) == 0 &&
            footer->segment == shard->config.segment_first + index &&
            footer->shard == shard->config.shard && footer->entry_count <= shard->segment_slots &&
-           crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
-                  &footer->crc);
-}
-
-static bool batch_ok(const struct shard *shard, struct batch_header *header, uint32_t index,
-                     uint32_t slot)
-{
-    return header->magic == BATCH_MAGIC &&
-           memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
-           header->generation == shard->segments[index].generation &&
-           header->offset == segment_offset(shard, index) + (uint64_t)slot * BLOCK_BYTES &&
-           header->shard == shard->config.shard && header->entry_count <= BATCH_ENTRIES_MAX &&
-           header->echo_count <= BATCH_ENTRIES_MAX && header->data_blocks <= header->slot_count &&
-           header->slot_count <= BATCH_ENTRIES_MAX &&
-           slot + 1 + header->slot_count <= shard->usable_end &&
-           crc_ok(header, sizeof(*header), &header->crc);
+           recovery_crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
+                           &footer->crc);
 }
 
 /* An entry that can be believed as far as its form goes, of a volume that is still there. */
-static bool entry_ok(struct shard *shard, const struct entry *entry)
+bool recovery_entry_ok(struct shard *shard, const struct entry *entry)
 {
     const struct shard_volume *volume = shard_volume(shard, entry->volume);
 
@@ -126,7 +109,7 @@ static bool entry_ok(struct shard *shard, const struct entry *entry)
 
 /* ---- metadata --------------------------------------------------------------------------- */
 
-static void marks_note(struct shard *shard, uint64_t watermark, uint64_t durable_lsn)
+void recovery_marks_note(struct shard *shard, uint64_t watermark, uint64_t durable_lsn)
 {
     struct recovery *recovery = &shard->recovery;
 
@@ -151,7 +134,7 @@ static uint16_t entry_bits(const struct entry *entry)
     return bits;
 }
 
-static bool map_live(const struct segment_header *header, uint32_t slot)
+bool recovery_map_live(const struct segment_header *header, uint32_t slot)
 {
     return !header || !header->map_valid || header->map[slot / 8] >> slot % 8 & 1;
 }
@@ -169,13 +152,13 @@ static void footer_stash(struct shard *shard, uint32_t index, const struct segme
         const struct entry *entry = &footer->entries[i];
         struct slot *slot;
 
-        if (!entry_ok(shard, entry))
+        if (!recovery_entry_ok(shard, entry))
             continue;
         if (entry->kind == ENTRY_ABSENT) {
             segment->found |= FOUND_REPLAY;
             continue;
         }
-        if (!map_live(header, entry->slot))
+        if (!recovery_map_live(header, entry->slot))
             continue;
         slot = &shard->slots[(index << shard->segment_shift) + entry->slot];
         slot_key_set(slot, key_of(entry->volume, entry->block));
@@ -219,7 +202,7 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         segment->generation = footer->generation;
         if (segment->ring_sequence == 0)
             segment->ring_sequence = footer->ring_sequence;
-        marks_note(shard, footer->watermark, footer->durable_lsn);
+        recovery_marks_note(shard, footer->watermark, footer->durable_lsn);
         footer_stash(shard, index, footer, best);
         segment->state = SEGMENT_CLOSED;
     } else if (best) {
@@ -295,126 +278,7 @@ static void metadata_done(struct shard *shard, const struct event *event, struct
     metadata_next(shard, out);
 }
 
-/* ---- scanning a segment without a footer ------------------------------------------------ */
-
-static void chunk_load(struct shard *shard, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-    uint32_t from = recovery->scan_slot, most = SCRATCH_BYTES / BLOCK_BYTES;
-
-    if (recovery->in_gap)
-        from = from > SEGMENT_HEADER_SLOTS + LOOK_BACK ? from - LOOK_BACK : SEGMENT_HEADER_SLOTS;
-    recovery->chunk_slot = from;
-    recovery->chunk_slots = shard->usable_end - from < most ? shard->usable_end - from : most;
-    recovery->single = NONE;
-    recovery_read(shard, recovery->scan_segment, from, recovery->chunk_slots, shard->scratch, NULL,
-                  out);
-}
-
-static void scan_start(struct shard *shard, uint32_t index, bool replaying, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-
-    recovery->scan_segment = index;
-    recovery->scan_slot = SEGMENT_HEADER_SLOTS;
-    recovery->previous_slot = 0;
-    recovery->in_gap = false;
-    recovery->scan_any = false;
-    recovery->replaying = replaying;
-    recovery->attempts = 0;
-    if (replaying) {
-        shard->footers[0].segment = index;
-        shard->footers[0].footer->entry_count = 0;
-    }
-    chunk_load(shard, out);
-}
-
-static unsigned char *chunk_block(struct shard *shard, uint32_t slot)
-{
-    const struct recovery *recovery = &shard->recovery;
-
-    if (slot < recovery->chunk_slot || slot >= recovery->chunk_slot + recovery->chunk_slots)
-        return NULL;
-    return shard->scratch + (size_t)(slot - recovery->chunk_slot) * BLOCK_BYTES;
-}
-
-static void entry_replay(struct shard *shard, uint32_t index, const struct entry *entry);
-
-/* One batch's entries, found directly or by its successor's echo. */
-static void batch_replay(struct shard *shard, const struct entry *entries, uint32_t count)
-{
-    struct recovery *recovery = &shard->recovery;
-    struct segment_footer *footer = shard->footers[0].footer;
-
-    for (uint32_t i = 0; i < count; i++) {
-        struct entry entry = entries[i];
-        const unsigned char *data;
-
-        if (!entry_ok(shard, &entry) || footer->entry_count >= shard->segment_slots)
-            continue;
-        if (entry.kind != ENTRY_ABSENT && !map_live(recovery->map, entry.slot))
-            continue;
-        if (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_CLEAN) {
-            data = chunk_block(shard, entry.slot);
-            if (!data || crc32c(0, data, BLOCK_BYTES) != entry.crc) {
-                /* A tear, unless everything up to here was durable: then it is rot, and no older
-                 * version may take its place (hazard 14). */
-                if (entry.lsn > recovery->durable_lsn || MUTANT(14))
-                    continue;
-                entry.flags |= ENTRY_POISON;
-            }
-        }
-        footer->entries[footer->entry_count++] = entry;
-        entry_replay(shard, recovery->scan_segment, &entry);
-    }
-}
-
-static void batch_found(struct shard *shard, const struct batch_header *header, uint32_t slot)
-{
-    struct recovery *recovery = &shard->recovery;
-    struct segment *segment = &shard->segments[recovery->scan_segment];
-
-    recovery->scan_any = true;
-    if (!recovery->replaying) {
-        if (segment->ring_sequence == 0)
-            segment->ring_sequence = header->ring_sequence;
-        marks_note(shard, header->watermark, header->durable_lsn);
-        return;
-    }
-    if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
-        header->echo_slot < slot)
-        batch_replay(shard, header->echo, header->echo_count);
-    batch_replay(shard, header->entries, header->entry_count);
-    if (header->entry_count > 0)
-        recovery->previous_slot = slot;
-}
-
-/* Works through the loaded chunk; true: the segment is finished. */
-static bool scan_chunk(struct shard *shard, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-    uint32_t end = recovery->chunk_slot + recovery->chunk_slots;
-
-    while (recovery->scan_slot < shard->usable_end) {
-        struct batch_header *header;
-
-        /* A batch is looked at only when all of it can be in the chunk. */
-        if (recovery->scan_slot + 1 + BATCH_ENTRIES_MAX > end && end < shard->usable_end) {
-            chunk_load(shard, out);
-            return false;
-        }
-        header = (void *)chunk_block(shard, recovery->scan_slot);
-        if (!batch_ok(shard, header, recovery->scan_segment, recovery->scan_slot)) {
-            recovery->scan_slot++;
-            recovery->in_gap = true;
-            continue;
-        }
-        batch_found(shard, header, recovery->scan_slot);
-        recovery->scan_slot += 1 + header->slot_count;
-        recovery->in_gap = false;
-    }
-    return true;
-}
+/* ---- survey ------------------------------------------------------------------------------ */
 
 static void survey_next(struct shard *shard, struct actions *out)
 {
@@ -426,7 +290,7 @@ static void survey_next(struct shard *shard, struct actions *out)
         if (segment->state == SEGMENT_RETIRED || segment->state == SEGMENT_CLOSED)
             continue;
         if (segment->found & FOUND_SCAN) {
-            scan_start(shard, recovery->next, false, out);
+            recovery_scan_start(shard, recovery->next, false, out);
             return;
         }
     }
@@ -495,7 +359,7 @@ static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
         slot_dirty(shard, id);
 }
 
-static void entry_replay(struct shard *shard, uint32_t index, const struct entry *entry)
+void recovery_entry_replay(struct shard *shard, uint32_t index, const struct entry *entry)
 {
     struct segment *segment = &shard->segments[index];
     uint32_t id;
@@ -543,7 +407,7 @@ static void stash_forget(struct shard *shard, uint32_t index)
 }
 
 /* The copy in areas[0] that holds for this segment; NULL: none. */
-static struct segment_header *header_best(struct shard *shard, uint32_t index)
+struct segment_header *recovery_header_best(struct shard *shard, uint32_t index)
 {
     struct segment_header *copy = (void *)shard->recovery.areas[0].headers;
     const struct segment *segment = &shard->segments[index];
@@ -558,7 +422,7 @@ static struct segment_header *header_best(struct shard *shard, uint32_t index)
 static void footer_replay(struct shard *shard, uint32_t index)
 {
     const struct segment_footer *footer = (const void *)shard->recovery.areas[0].footer;
-    const struct segment_header *best = header_best(shard, index);
+    const struct segment_header *best = recovery_header_best(shard, index);
     struct segment *segment = &shard->segments[index];
 
     stash_forget(shard, index);
@@ -566,8 +430,9 @@ static void footer_replay(struct shard *shard, uint32_t index)
     for (uint32_t i = 0; i < footer->entry_count; i++) {
         const struct entry *entry = &footer->entries[i];
 
-        if (entry_ok(shard, entry) && (entry->kind == ENTRY_ABSENT || map_live(best, entry->slot)))
-            entry_replay(shard, index, entry);
+        if (recovery_entry_ok(shard, entry) &&
+            (entry->kind == ENTRY_ABSENT || recovery_map_live(best, entry->slot)))
+            recovery_entry_replay(shard, index, entry);
     }
 }
 
@@ -606,7 +471,7 @@ static void replay_next(struct shard *shard, struct actions *out)
         if (segment->found & FOUND_SCAN) {
             segment->lsn_first = 0;
             recovery->state = RECOVERY_REPLAY_IO;
-            scan_start(shard, index, true, out);
+            recovery_scan_start(shard, index, true, out);
             return;
         }
         stash_replay(shard, index);
@@ -629,20 +494,22 @@ static void replay_footer_read(struct shard *shard, const struct event *event, s
     }
     if (--area->pending > 0)
         return;
-    if (shard->segments[area->segment].found & FOUND_SCAN && header_best(shard, area->segment)) {
+    if (shard->segments[area->segment].found & FOUND_SCAN &&
+        recovery_header_best(shard, area->segment)) {
         uint32_t index = area->segment;
 
         /* The scratch memory is about to be overwritten.  Without its map dead records would be
          * taken for live ones. */
-        *shard->reclaim.header.header = *header_best(shard, index);
+        *shard->reclaim.header.header = *recovery_header_best(shard, index);
         recovery->map = shard->reclaim.header.header;
         area->segment = NONE;
-        scan_start(shard, index, true, out);
+        recovery_scan_start(shard, index, true, out);
         return;
     }
     if (shard->segments[area->segment].found & FOUND_SCAN ||
         !footer_ok(shard, footer, area->segment) ||
-        (shard->segments[area->segment].found & FOUND_MAP && !header_best(shard, area->segment))) {
+        (shard->segments[area->segment].found & FOUND_MAP &&
+         !recovery_header_best(shard, area->segment))) {
         if (++area->attempts >= ATTEMPTS_MAX)
             recovery_fail(shard, -EIO);
         else
@@ -673,111 +540,7 @@ static void replay_scan_done(struct shard *shard, struct actions *out)
     out->list[out->count - 1].first = TAG_RECOVERY;
 }
 
-/* ---- repair and the end ----------------------------------------------------------------- */
-
-static void repair_next(struct shard *shard, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-    struct action *action;
-
-    for (; recovery->next < shard->config.segments; recovery->next++) {
-        const struct segment *segment = &shard->segments[recovery->next];
-
-        if (segment->state == SEGMENT_RETIRED || !(segment->found & FOUND_REPAIR))
-            continue;
-        recovery->state = RECOVERY_REPAIR_IO;
-        recovery->repair_step = 0;
-        recovery->attempts = 0;
-        recovery_read(shard, recovery->next, 0, SEGMENT_HEADER_SLOTS, recovery->areas[0].headers,
-                      NULL, out);
-        return;
-    }
-    recovery->state = RECOVERY_FLUSH;
-    action = action_add(out, ACTION_FLUSH_FLASH);
-    action->flags = ACTION_REPORT;
-    action->first = TAG_RECOVERY;
-}
-
-/* Writes the good copy over the other one; where neither is good, a fresh one to both. */
-static void repair_write(struct shard *shard, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-    struct segment *segment = &shard->segments[recovery->next];
-    struct segment_header *first = (void *)recovery->areas[0].headers;
-    struct segment_header *best = header_best(shard, recovery->next);
-    struct segment_header *header = shard->reclaim.header.header;
-    unsigned copy;
-
-    if (best)
-        *header = *best;
-    else
-        header_fill(shard, header, recovery->next, segment->generation, segment->ring_sequence, 0);
-    copy = best ? best == first : recovery->repair_step;
-    recovery->repair_step = best ? 2 : recovery->repair_step + 1;
-    header_write(shard, &shard->reclaim.header, recovery->next, copy, out);
-    out->list[out->count - 1].first = TAG_RECOVERY;
-}
-
-static void repair_done(struct shard *shard, const struct event *event, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-
-    if (event->result < 0 && event->action->kind == ACTION_READ_FLASH &&
-        ++recovery->attempts < ATTEMPTS_MAX) {
-        recovery_read(shard, recovery->next, 0, SEGMENT_HEADER_SLOTS, recovery->areas[0].headers,
-                      NULL, out);
-        return;
-    }
-    if (event->result >= 0 && event->action->kind == ACTION_READ_FLASH) {
-        repair_write(shard, out);
-        return;
-    }
-    if (event->result < 0) /* one good copy is left: it is retired when it is reclaimed */
-        shard->segments[recovery->next].failed = true;
-    else if (recovery->repair_step < 2) {
-        repair_write(shard, out);
-        return;
-    }
-    recovery->next++;
-    recovery->state = RECOVERY_REPAIR;
-    repair_next(shard, out);
-}
-
-static void finish(struct shard *shard)
-{
-    struct recovery *recovery = &shard->recovery;
-
-    shard->ring_oldest = shard->ring_newest = NONE;
-    for (uint32_t i = 0; i < recovery->order_count; i++) {
-        uint32_t index = shard->order[i].slot;
-
-        if (shard->segments[index].state != SEGMENT_CLOSED)
-            continue;
-        ring_append(shard, index);
-        if (shard->segments[index].ring_sequence > recovery->ring_max)
-            recovery->ring_max = shard->segments[index].ring_sequence;
-    }
-    for (uint32_t i = 0; i < shard->config.segments; i++) {
-        struct segment *segment = &shard->segments[i];
-
-        if (segment->state == SEGMENT_CLOSED || segment->state == SEGMENT_RETIRED)
-            continue;
-        segment->state = SEGMENT_FREE;
-        segment->ring_sequence = 0;
-        shard->free_count++;
-    }
-    shard->footers[0].segment = NONE;
-    shard->ring_next = recovery->ring_max / RING_SPACING * RING_SPACING;
-    shard->watermark = recovery->watermark;
-    shard->next_lsn = shard->config.session << LSN_SESSION_SHIFT | 1;
-    shard->durable_lsn = shard->next_lsn - 1; /* all that was accepted, after the flush */
-    shard->marked_durable = shard->durable_lsn;
-    shard->marked_watermark = shard->watermark;
-    shard->generation_next = shard->config.session << 32 | 1;
-    recovery->state = RECOVERY_DONE;
-    shard->recovering = false;
-    tick_want(shard, shard->now_ns);
-}
+/* ---- events ------------------------------------------------------------------------------ */
 
 void recovery_tick(struct shard *shard, struct actions *out)
 {
@@ -791,53 +554,14 @@ void recovery_tick(struct shard *shard, struct actions *out)
             survey_next(shard, out);
         break;
     case RECOVERY_REPLAY: replay_next(shard, out); break;
-    case RECOVERY_REPAIR: repair_next(shard, out); break;
+    case RECOVERY_REPAIR: recovery_repair_next(shard, out); break;
     default: break;
     }
 }
 
-/* The chunk cannot be read as a whole: block by block, an unreadable one as if it were rotten. */
-static void block_load(struct shard *shard, struct actions *out)
-{
-    const struct recovery *recovery = &shard->recovery;
-
-    recovery_read(shard, recovery->scan_segment, recovery->chunk_slot + recovery->single, 1,
-                  shard->scratch + (size_t)recovery->single * BLOCK_BYTES, NULL, out);
-}
-
-/* True: the chunk is there. */
-static bool chunk_loaded(struct shard *shard, const struct event *event, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-
-    if (recovery->single == NONE) {
-        if (event->result >= 0)
-            return true;
-        if (++recovery->attempts < ATTEMPTS_MAX) {
-            chunk_load(shard, out);
-            return false;
-        }
-        recovery->single = 0;
-        recovery->attempts = 0;
-        block_load(shard, out);
-        return false;
-    }
-    if (event->result < 0 && ++recovery->attempts < ATTEMPTS_MAX) {
-        block_load(shard, out);
-        return false;
-    }
-    if (event->result < 0)
-        memset(event->action->data, 0, BLOCK_BYTES);
-    recovery->attempts = 0;
-    if (++recovery->single == recovery->chunk_slots)
-        return true;
-    block_load(shard, out);
-    return false;
-}
-
 static void scan_read_done(struct shard *shard, const struct event *event, struct actions *out)
 {
-    if (!chunk_loaded(shard, event, out) || !scan_chunk(shard, out))
+    if (!recovery_scan_done(shard, event, out))
         return;
     if (shard->recovery.replaying)
         replay_scan_done(shard, out);
@@ -869,12 +593,12 @@ void recovery_io_done(struct shard *shard, const struct event *event, struct act
             scan_read_done(shard, event, out);
         }
         break;
-    case RECOVERY_REPAIR_IO: repair_done(shard, event, out); break;
+    case RECOVERY_REPAIR_IO: recovery_repair_done(shard, event, out); break;
     case RECOVERY_FLUSH:
         if (event->result < 0)
             recovery_fail(shard, event->result);
         else
-            finish(shard);
+            recovery_finish(shard);
         break;
     default: break;
     }

@@ -2,14 +2,19 @@
 /*
  * The inside of a shard, shared by the files of engine/.
  *
- *   index.c    slots and their hash chains: which record is a block's newest
- *   ram.c      RAM frames, the ghost queue, promotion to flash
- *   log.c      appending: batches, open and closing segments
- *   read.c     reads, fills, healing
- *   write.c    writes, merges, zeros, write-through, write-around, pacing
- *   destage.c  dirty blocks to the backing store, watermark
- *   reclaim.c  the hand: reinsertion, generation bumps, kept segments
- *   recover.c  from flash to index
+ *   index.c           slots and their hash chains: which record is a block's newest
+ *   ram.c             RAM frames, the ghost queue, promotion to flash
+ *   log.c             appending: batches and the open segment
+ *   log-end.c         batches that are on flash or failed; closing segments
+ *   read.c            reads, fills, healing
+ *   write.c           writes and zeros: admission, waiting, pacing
+ *   write-merge.c     partial blocks
+ *   write-backing.c   write-through, write-around
+ *   destage.c         dirty blocks to the backing store, watermark
+ *   reclaim.c         the hand: generation bumps, kept segments
+ *   reclaim-copy.c    reinsertion
+ *   recover.c         from flash to index; recover-scan.c: segments without a footer;
+ *                     recover-repair.c: header copies, and the start
  *   shard.c    events in, actions out
  *
  * A *slot* is 4 KiB of flash.  slots[] has one 16-byte element per flash slot and, after these, one
@@ -521,7 +526,10 @@ struct append {
     bool fua;
 };
 
+#define CLEAN_BATCH_AGE_NS UINT64_C(2000000) /* clean entries wait so long for others */
+
 void log_setup(struct shard *shard);
+void log_mark(struct shard *shard, struct actions *out);
 bool log_room(const struct shard *shard, uint32_t entries, bool reclaim);
 uint32_t log_append(struct shard *shard, const struct append *append, struct actions *out);
 void log_seal(struct shard *shard, uint16_t core, struct actions *out);
@@ -549,6 +557,19 @@ void read_fill_done(struct shard *shard, const struct event *event, struct actio
 bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch,
                    struct actions *out);
 
+enum write_state {
+    WRITE_NEW,          /* may wait in `blocked`; nothing is held */
+    WRITE_MERGING,      /* reads old content of its edge blocks */
+    WRITE_APPEND,       /* wants log room; may wait in `stalled` */
+    WRITE_LOGGED,       /* in batches */
+    WRITE_THROUGH_WAIT, /* another backing write of its blocks is under way: in `blocked` */
+    WRITE_THROUGH,
+    WRITE_ABSENT_APPEND, /* wants log room for its absent record; may wait in `stalled` */
+    WRITE_ABSENT,
+    WRITE_AROUND_WAIT,
+    WRITE_AROUND,
+};
+
 /* ---- write.c ---------------------------------------------------------------------------- */
 
 void write_request(struct shard *shard, struct piece *piece, struct actions *out);
@@ -560,6 +581,29 @@ bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 bool writers_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume);
 void write_tick(struct shard *shard, struct actions *out); /* paced replies, time-outs */
+
+static inline uint64_t piece_key(const struct piece *piece)
+{
+    return key_of(piece->volume, piece->block);
+}
+
+void write_finish(struct shard *shard, struct piece *piece, struct actions *out);
+void write_fail(struct shard *shard, struct piece *piece, int error, struct actions *out);
+void write_stall(struct shard *shard, struct piece *piece);
+/* The old content of its edge blocks is in; error or not. */
+void write_merged(struct shard *shard, struct piece *piece, struct actions *out);
+/* A backing write of the piece's blocks may start now (I22); ends with write_backing_end. */
+bool write_backing_begin(struct shard *shard, struct piece *piece);
+void write_backing_end(struct shard *shard, struct piece *piece);
+
+/* write-merge.c */
+void write_merge_start(struct shard *shard, struct piece *piece, struct actions *out);
+
+/* write-backing.c */
+void write_through_start(struct shard *shard, struct piece *piece, struct actions *out);
+void write_around_start(struct shard *shard, struct piece *piece, struct actions *out);
+void write_around(struct shard *shard, struct piece *piece, struct actions *out);
+void write_absent_append(struct shard *shard, struct piece *piece, struct actions *out);
 
 /* ---- destage.c -------------------------------------------------------------------------- */
 
@@ -574,6 +618,19 @@ void window_sort(struct window_item *items, uint32_t count);
 bool destage_idle(const struct shard *shard);
 
 /* ---- reclaim.c -------------------------------------------------------------------------- */
+
+#define RETRY_NS UINT64_C(2000000)
+
+void reclaim_retry(struct shard *shard, uint64_t delay_ns);
+/* The victim's content is no longer needed (or its live map is fixed): write the headers. */
+void reclaim_headers_start(struct shard *shard, struct actions *out);
+
+/* reclaim-copy.c */
+bool reclaim_slot_hot(const struct slot *slot);
+bool reclaim_slot_copyable(const struct slot *slot); /* dirty, and in good order */
+bool reclaim_footer_valid(const struct shard *shard, uint32_t segment);
+void reclaim_copy_next(struct shard *shard, struct actions *out);
+void reclaim_copy_append(struct shard *shard, struct actions *out);
 
 void reclaim_tick(struct shard *shard, struct actions *out);
 void reclaim_io_done(struct shard *shard, const struct event *event, struct actions *out);
@@ -590,7 +647,32 @@ void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t se
 
 /* ---- recover.c -------------------------------------------------------------------------- */
 
+#define ATTEMPTS_MAX 4u /* of a read, before it counts as rotten or fails */
+
 void recovery_init(struct shard *shard);
+struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slot, uint32_t slots,
+                             unsigned char *data, void *owner, struct actions *out);
+bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc);
+/* An entry that can be believed as far as its form goes, of a volume that is still there. */
+bool recovery_entry_ok(struct shard *shard, const struct entry *entry);
+bool recovery_map_live(const struct segment_header *header, uint32_t slot);
+void recovery_marks_note(struct shard *shard, uint64_t watermark, uint64_t durable_lsn);
+void recovery_entry_replay(struct shard *shard, uint32_t segment, const struct entry *entry);
+
+/* The header copy in areas[0] that holds for this segment; NULL: none. */
+struct segment_header *recovery_header_best(struct shard *shard, uint32_t segment);
+
+/* recover-repair.c */
+void recovery_repair_next(struct shard *shard, struct actions *out);
+void recovery_repair_done(struct shard *shard, const struct event *event, struct actions *out);
+void recovery_finish(struct shard *shard);
+
+/* recover-scan.c */
+void recovery_scan_start(struct shard *shard, uint32_t segment, bool replaying,
+                         struct actions *out);
+bool recovery_scan_done(struct shard *shard, const struct event *event, struct actions *out);
+
+/* recover.c again */
 void recovery_tick(struct shard *shard, struct actions *out);
 void recovery_io_done(struct shard *shard, const struct event *event, struct actions *out);
 

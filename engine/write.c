@@ -11,29 +11,9 @@
  */
 #include "engine/shard-private.h"
 
-enum write_state {
-    WRITE_NEW,          /* may wait in `blocked`; nothing is held */
-    WRITE_MERGING,      /* reads old content of its edge blocks */
-    WRITE_APPEND,       /* wants log room; may wait in `stalled` */
-    WRITE_LOGGED,       /* in batches */
-    WRITE_THROUGH_WAIT, /* another backing write of its blocks is under way: in `blocked` */
-    WRITE_THROUGH,
-    WRITE_ABSENT_APPEND, /* wants log room for its absent record; may wait in `stalled` */
-    WRITE_ABSENT,
-    WRITE_AROUND_WAIT,
-    WRITE_AROUND,
-};
-
 #define STALL_TIMEOUT_NS  UINT64_C(30000000000)
 #define PACE_LOW_PERMILLE 500u /* of the high watermark: writers are slowed from here on */
 #define PACE_MAX_NS       UINT64_C(1000000000)
-
-static const unsigned char zero_block[BLOCK_BYTES];
-
-static uint64_t piece_key(const struct piece *piece)
-{
-    return key_of(piece->volume, piece->block);
-}
 
 /* ---- active pieces ---------------------------------------------------------------------- */
 
@@ -85,7 +65,7 @@ static void active_remove(struct shard *shard, struct piece *piece)
     shard->unblock = true;
 }
 
-static bool writing_add(struct shard *shard, struct piece *piece)
+bool write_backing_begin(struct shard *shard, struct piece *piece)
 {
     if (shard->writing_count == WRITING_MAX ||
         writers_overlap(shard, piece_key(piece), piece->count))
@@ -94,7 +74,7 @@ static bool writing_add(struct shard *shard, struct piece *piece)
     return true;
 }
 
-static void writing_remove(struct shard *shard, struct piece *piece)
+void write_backing_end(struct shard *shard, struct piece *piece)
 {
     uint32_t i = 0;
 
@@ -160,7 +140,7 @@ static void pace(struct shard *shard, struct piece *piece)
     tick_want(shard, piece->since_ns);
 }
 
-static void piece_finish(struct shard *shard, struct piece *piece, struct actions *out)
+void write_finish(struct shard *shard, struct piece *piece, struct actions *out)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
     uint64_t delay = 0;
@@ -177,132 +157,15 @@ static void piece_finish(struct shard *shard, struct piece *piece, struct action
     pace(shard, piece);
 }
 
-static void piece_fail(struct shard *shard, struct piece *piece, int error, struct actions *out)
+void write_fail(struct shard *shard, struct piece *piece, int error, struct actions *out)
 {
     active_remove(shard, piece);
     action_reply(out, piece, error);
 }
 
-/* ---- write-through: the backing write after the log ----------------------------------------- */
+/* ---- waiting for room ------------------------------------------------------------------------ */
 
-static bool through_current(const struct shard *shard, const struct piece *piece, uint32_t i)
-{
-    const struct slot *slot = &shard->slots[piece->slots[i]];
-
-    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY) &&
-           slot_key(slot) == piece_key(piece) + i;
-}
-
-static void backing_write(struct piece *piece, uint32_t first, uint32_t count, struct actions *out)
-{
-    bool zero = piece->op == PIECE_ZERO;
-    struct action *action = action_add(out, zero ? ACTION_ZERO_BACKING : ACTION_WRITE_BACKING);
-
-    action->flags = ACTION_REPORT | ACTION_PIECE | (piece->flags & PIECE_FUA ? ACTION_FUA : 0) |
-                    (zero && piece->flags & PIECE_HOLE ? ACTION_MAY_UNMAP : 0);
-    action->volume = piece->volume;
-    action->first = (uint16_t)first;
-    action->count = (uint16_t)count;
-    action->length = count * BLOCK_BYTES;
-    action->offset = (piece->block + first) * BLOCK_BYTES;
-    action->data = zero ? NULL : piece->data + (size_t)first * BLOCK_BYTES;
-    action->owner = piece;
-    piece->ios++;
-}
-
-static void through_start(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    uint32_t first = 0;
-
-    if (!writing_add(shard, piece)) {
-        piece->state = WRITE_THROUGH_WAIT;
-        piece_list_push(&shard->blocked, piece);
-        return;
-    }
-    piece->state = WRITE_THROUGH;
-    for (uint32_t i = 0; i <= piece->count; i++) {
-        /* A block that was written again meanwhile is the newer write's to bring to the store. */
-        if (i < piece->count && through_current(shard, piece, i))
-            continue;
-        if (i > first)
-            backing_write(piece, first, i - first, out);
-        first = i + 1;
-    }
-    if (piece->ios > 0)
-        return;
-    writing_remove(shard, piece);
-    piece_finish(shard, piece, out);
-}
-
-static void through_done(struct shard *shard, struct piece *piece, const struct event *event,
-                         struct actions *out)
-{
-    const struct action *action = event->action;
-
-    for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++)
-        if (event->result >= 0 && through_current(shard, piece, i))
-            destage_written(shard, piece->slots[i]);
-    if (piece->ios > 0)
-        return;
-    writing_remove(shard, piece);
-    piece_finish(shard, piece, out);
-}
-
-/* ---- around the cache ------------------------------------------------------------------- */
-
-static void around_write(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    if (!writing_add(shard, piece)) {
-        piece->state = WRITE_AROUND_WAIT;
-        piece_list_push(&shard->blocked, piece);
-        return;
-    }
-    piece->state = WRITE_AROUND;
-    for (uint32_t i = 0; i < piece->count; i++)
-        ram_drop(shard, piece_key(piece) + i);
-    backing_write(piece, 0, piece->count, out);
-}
-
-static void around_done(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    struct shard_volume *volume = shard_volume(shard, piece->volume);
-
-    if (volume && !(piece->flags & PIECE_FUA))
-        volume->around_writes++;
-    if (volume)
-        volume->counters.around_blocks += piece->count;
-    for (uint32_t i = 0; i < piece->count; i++)
-        ram_drop(shard, piece_key(piece) + i);
-    writing_remove(shard, piece);
-    piece_finish(shard, piece, out);
-}
-
-/* Whether flash may hold an acceptable record of its blocks (I14). */
-static bool piece_cached(const struct shard *shard, const struct piece *piece)
-{
-    if (shard->untrusted_count > 0)
-        return true; /* a clean block of a failed batch may have landed all the same */
-    for (uint32_t i = 0; i < piece->count; i++)
-        if (index_flash(shard, piece_key(piece) + i) != NONE)
-            return true;
-    return false;
-}
-
-static void absent_append(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    piece->state = WRITE_ABSENT;
-    log_append(shard,
-               &(struct append){.key = piece_key(piece),
-                                .epoch = piece->epoch,
-                                .kind = ENTRY_ABSENT,
-                                .count = piece->count,
-                                .piece = piece,
-                                .frame = NONE,
-                                .fua = true},
-               out);
-}
-
-static void stall(struct shard *shard, struct piece *piece)
+void write_stall(struct shard *shard, struct piece *piece)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
 
@@ -315,28 +178,6 @@ static void stall(struct shard *shard, struct piece *piece)
     piece->since_ns = shard->now_ns;
     piece_list_push(&shard->stalled, piece);
     tick_want(shard, shard->now_ns);
-}
-
-/* Hazard 7: the fact that the cached copies are dead is durable before the store changes. */
-static void around_start(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    for (uint32_t i = 0; i < piece->count; i++)
-        ram_drop(shard, piece_key(piece) + i);
-    if (!piece_cached(shard, piece) || MUTANT(7)) {
-        if (piece->op == PIECE_INVALIDATE)
-            piece_finish(shard, piece, out);
-        else
-            around_write(shard, piece, out);
-        return;
-    }
-    piece->state = WRITE_ABSENT_APPEND;
-    if (shard->flash_failed) {
-        piece_fail(shard, piece, -EIO, out);
-    } else if (log_room(shard, 1, false)) {
-        absent_append(shard, piece, out);
-    } else {
-        stall(shard, piece);
-    }
 }
 
 /* ---- through the log -------------------------------------------------------------------- */
@@ -395,14 +236,14 @@ static void append(struct shard *shard, struct piece *piece, struct actions *out
 
     piece->state = WRITE_APPEND;
     if (shard->flash_failed || !volume) {
-        piece_fail(shard, piece, -EIO, out);
+        write_fail(shard, piece, -EIO, out);
         return;
     }
     if (!shard->room_short && volume->stalled == 0 && !volume_full(shard, piece) &&
         room_for(shard, piece))
         append_now(shard, piece, out);
     else
-        stall(shard, piece);
+        write_stall(shard, piece);
 }
 
 /* Every block of the piece is in the log. */
@@ -411,128 +252,27 @@ void write_logged(struct shard *shard, struct piece *piece, struct actions *out)
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     if (piece->error || !volume) {
-        piece_finish(shard, piece, out);
+        write_finish(shard, piece, out);
     } else if (piece->state == WRITE_ABSENT) {
         if (piece->op == PIECE_INVALIDATE)
-            piece_finish(shard, piece, out);
+            write_finish(shard, piece, out);
         else
-            around_write(shard, piece, out);
+            write_around(shard, piece, out);
     } else if (piece->held) {
-        through_start(shard, piece, out);
+        write_through_start(shard, piece, out);
     } else {
-        piece_finish(shard, piece, out);
+        write_finish(shard, piece, out);
     }
 }
 
-/* ---- merging ---------------------------------------------------------------------------- */
-
-static void merge_from_memory(struct piece *piece, bool head, const unsigned char *old,
-                              uint32_t frame, struct actions *out)
-{
-    struct action *action = action_add(out, ACTION_MERGE);
-
-    action->flags = ACTION_REPORT | ACTION_PIECE | (head ? ACTION_HEAD : ACTION_TAIL);
-    action->slot = frame;
-    action->data = (unsigned char *)(uintptr_t)old; /* only read */
-    action->owner = piece;
-    piece->ios++;
-}
-
-static void merge_read(struct shard *shard, struct piece *piece, bool head, uint32_t slot,
-                       struct actions *out)
-{
-    uint32_t index = head ? 0 : piece->count - 1u;
-    struct action *action = action_add(out, slot == NONE ? ACTION_READ_BACKING : ACTION_READ_FLASH);
-
-    action->flags = ACTION_REPORT | ACTION_PIECE | (head ? ACTION_HEAD : ACTION_TAIL);
-    action->volume = piece->volume;
-    action->first = (uint16_t)index;
-    action->count = 1;
-    action->slot = slot;
-    action->length = BLOCK_BYTES;
-    action->data = piece->merge + (head ? 0 : BLOCK_BYTES);
-    action->owner = piece;
-    piece->ios++;
-    if (slot == NONE) {
-        action->offset = (piece->block + index) * BLOCK_BYTES;
-        return;
-    }
-    action->flags |= ACTION_VERIFY;
-    action->offset = slot_offset(shard, slot);
-    atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
-}
-
-static void merge_edge(struct shard *shard, struct piece *piece, bool head, struct actions *out)
-{
-    uint64_t key = piece_key(piece) + (head ? 0 : piece->count - 1u);
-    uint32_t id = index_lookup(shard, key);
-    const struct slot *slot = id == NONE ? NULL : &shard->slots[id];
-
-    if (slot && is_frame(shard, id)) {
-        atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
-                                  memory_order_relaxed);
-        merge_from_memory(piece, head, shard_frame(shard, id), id, out);
-    } else if (slot && slot->bits & SLOT_BAD && slot->bits & SLOT_DIRTY) {
-        piece->error = -EIO;
-    } else if (slot && slot->bits & SLOT_ZERO) {
-        merge_from_memory(piece, head, zero_block, NONE, out);
-    } else {
-        merge_read(shard, piece, head, slot && !(slot->bits & SLOT_BAD) ? id : NONE, out);
-    }
-}
-
-static void merged(struct shard *shard, struct piece *piece, struct actions *out)
+void write_merged(struct shard *shard, struct piece *piece, struct actions *out)
 {
     if (piece->error)
-        piece_fail(shard, piece, piece->error, out);
+        write_fail(shard, piece, piece->error, out);
     else if (piece->around)
-        around_start(shard, piece, out);
+        write_around_start(shard, piece, out);
     else
         append(shard, piece, out);
-}
-
-static void merge_start(struct shard *shard, struct piece *piece, struct actions *out)
-{
-    struct shard_volume *volume = shard_volume(shard, piece->volume);
-    bool one = piece->count == 1;
-
-    piece->state = WRITE_MERGING;
-    if (piece->head_bytes || (one && piece->tail_bytes)) {
-        merge_edge(shard, piece, true, out);
-        volume->counters.merge_blocks++;
-    }
-    if (piece->tail_bytes && !one) {
-        merge_edge(shard, piece, false, out);
-        volume->counters.merge_blocks++;
-    }
-    if (piece->ios == 0)
-        merged(shard, piece, out);
-}
-
-void write_merge_done(struct shard *shard, const struct event *event, struct actions *out)
-{
-    const struct action *action = event->action;
-    struct piece *piece = action->owner;
-    bool head = action->flags & ACTION_HEAD;
-
-    if (action->kind == ACTION_MERGE && action->slot != NONE)
-        shard_frame_unpin(shard, action->slot);
-    if (action->kind == ACTION_READ_FLASH) {
-        if (event->result < 0 || event->bad_mask) {
-            uint64_t key = piece_key(piece) + action->first;
-
-            if (read_slot_bad(shard, action->slot, key, event->result >= 0, out))
-                merge_edge(shard, piece, head, out);
-            else
-                piece->error = -EIO;
-        }
-        shard_flash_read_end(shard, action->slot);
-        shard->unblock = true;
-    } else if (event->result < 0) {
-        piece->error = event->result;
-    }
-    if (--piece->ios == 0)
-        merged(shard, piece, out);
 }
 
 /* ---- arrival ---------------------------------------------------------------------------- */
@@ -573,7 +313,7 @@ static void invalidate_start(struct shard *shard, struct piece *piece, struct ac
         action_reply(out, piece, -EBUSY);
     } else {
         active_add(shard, piece);
-        around_start(shard, piece, out);
+        write_around_start(shard, piece, out);
     }
 }
 
@@ -607,9 +347,9 @@ static void write_start(struct shard *shard, struct piece *piece, struct actions
     if (edges || piece->around)
         active_add(shard, piece);
     if (edges)
-        merge_start(shard, piece, out);
+        write_merge_start(shard, piece, out);
     else if (piece->around)
-        around_start(shard, piece, out);
+        write_around_start(shard, piece, out);
     else
         append(shard, piece, out);
 }
@@ -640,19 +380,6 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
     write_start(shard, piece, out);
 }
 
-void write_backing_done(struct shard *shard, const struct event *event, struct actions *out)
-{
-    struct piece *piece = event->action->owner;
-
-    piece->ios--;
-    if (event->result < 0)
-        piece->error = event->result; /* hazard 17: the record, if there is one, stays dirty */
-    if (piece->state == WRITE_THROUGH)
-        through_done(shard, piece, event, out);
-    else if (piece->ios == 0)
-        around_done(shard, piece, out);
-}
-
 /* ---- waiting ---------------------------------------------------------------------------- */
 
 static void unstall(struct shard *shard, struct piece **link)
@@ -673,7 +400,7 @@ static void stalled_retry(struct shard *shard, struct actions *out)
     while ((piece = *link) && !actions_full(out)) {
         if (shard->flash_failed) {
             unstall(shard, link);
-            piece_fail(shard, piece, -EIO, out);
+            write_fail(shard, piece, -EIO, out);
             continue;
         }
         if (volume_full(shard, piece)) {
@@ -686,7 +413,7 @@ static void stalled_retry(struct shard *shard, struct actions *out)
         }
         unstall(shard, link);
         if (piece->state == WRITE_ABSENT_APPEND)
-            absent_append(shard, piece, out);
+            write_absent_append(shard, piece, out);
         else
             append_now(shard, piece, out);
     }
@@ -710,9 +437,9 @@ void write_progress(struct shard *shard, struct actions *out)
         }
         piece = piece_list_pop(&shard->blocked);
         if (piece->state == WRITE_THROUGH_WAIT) {
-            through_start(shard, piece, out);
+            write_through_start(shard, piece, out);
         } else if (piece->state == WRITE_AROUND_WAIT) {
-            around_write(shard, piece, out);
+            write_around(shard, piece, out);
         } else {
             piece->resumed = 1;
             action_add(out, ACTION_RESUME)->owner = piece;
@@ -748,7 +475,7 @@ static void stalled_expire(struct shard *shard, struct actions *out)
 
         if (shard->stopping || (failing && shard->now_ns >= due)) {
             unstall(shard, link);
-            piece_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
+            write_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
             continue;
         }
         if (failing)

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What happens to a batch after it was sent to flash, and how a full segment is closed.
+ *
+ *   batch:    WRITING -> published -> FREE, or FAILED -> its entries are appended again -> FREE
+ *   segment:  CLOSING (batches end) -> flush -> footer -> CLOSED
+ */
+#include "engine/shard-private.h"
+
+#define WRITE_FAILURES_MAX 8u /* in a row: the device is gone, not a spot of it */
+
+/* ---- the end of a batch ----------------------------------------------------------------- */
+
+uint64_t log_completed_lsn(const struct shard *shard)
+{
+    uint64_t lsn = shard->next_lsn;
+
+    if (shard->batches_free == shard->batch_count)
+        return lsn - 1;
+    for (uint32_t i = 0; i < shard->batch_count; i++)
+        if (shard->batches[i].state != BATCH_FREE && shard->batches[i].lsn_first < lsn)
+            lsn = shard->batches[i].lsn_first;
+    return lsn - 1;
+}
+
+static void batch_free(struct shard *shard, struct batch *batch)
+{
+    batch->state = BATCH_FREE;
+    batch->next = shard->batch_free;
+    shard->batch_free = batch;
+    shard->batches_free++;
+}
+
+static void segment_batch_ended(struct shard *shard, uint32_t index, struct actions *out)
+{
+    struct segment *segment = &shard->segments[index];
+
+    assert(segment->batches > 0);
+    segment->batches--;
+    if (segment->state == SEGMENT_CLOSING && segment->batches == 0)
+        log_segment_settled(shard, index, out);
+}
+
+static void absent_published(struct shard *shard, const struct batch *batch,
+                             const struct entry *entry)
+{
+    uint64_t ring = shard->segments[batch->segment].ring_sequence;
+    uint64_t key = key_of(entry->volume, entry->block);
+
+    for (uint32_t i = 0; i < entry->count; i++)
+        index_drop_before(shard, key + i, ring, batch->header_slot);
+}
+
+static void batch_publish(struct shard *shard, struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->header->entry_count; i++) {
+        const struct entry *entry = &batch->header->entries[i];
+        uint64_t key = key_of(entry->volume, entry->block);
+
+        if (entry->kind == ENTRY_ABSENT) {
+            absent_published(shard, batch, entry);
+            continue;
+        }
+        if (entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_ZERO) {
+            slot_dirty(shard, batch->slots[i]);
+            ram_drop(shard, key);
+        }
+        index_publish(shard, batch->slots[i]);
+        if (batch->frames[i] != NONE)
+            ram_promoted(shard, batch->frames[i]);
+        if (batch->reinserted[i])
+            reclaim_reinserted(shard, batch->slots[i], true);
+    }
+}
+
+/* Whether entry i begins another piece's entries. */
+static bool piece_begins(const struct batch *batch, uint32_t i)
+{
+    return batch->pieces[i] && (i == 0 || batch->pieces[i - 1] != batch->pieces[i]);
+}
+
+static void batch_count(struct shard *shard, const struct batch *batch)
+{
+    struct shard_volume *volume;
+
+    if (batch->header->entry_count == 0)
+        return;
+    volume = shard_volume(shard, batch->header->entries[0].volume);
+    if (!volume)
+        return;
+    volume->counters.flash_batches++;
+    volume->counters.flash_bytes += BLOCK_BYTES * (uint64_t)(1 + batch->data_blocks);
+}
+
+static void batch_pieces_ended(struct shard *shard, struct batch *batch, struct actions *out)
+{
+    for (uint32_t i = 0; i < batch->header->entry_count; i++) {
+        struct piece *piece = batch->pieces[i];
+
+        if (!piece_begins(batch, i))
+            continue;
+        assert(piece->batches > 0);
+        if (--piece->batches == 0)
+            write_logged(shard, piece, out);
+    }
+}
+
+/* Appends entry i of a failed batch elsewhere, with its LSN, unless nobody needs it any more. */
+static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
+{
+    const struct entry *entry = &batch->header->entries[i];
+    struct piece *piece = batch->pieces[i];
+    uint32_t id = batch->slots[i];
+    bool superseded = id != NONE && index_superseded(shard, id);
+
+    if (id != NONE) {
+        index_remove(shard, id);
+        shard->slots[id].bits = 0;
+    }
+    if (batch->frames[i] != NONE)
+        ram_promoted(shard, batch->frames[i]);
+    if (batch->reinserted[i])
+        reclaim_reinserted(shard, id, false);
+    if (!piece)
+        return;
+    if (shard->flash_failed || (superseded && piece->flags & PIECE_FUA)) {
+        piece->error = -EIO;
+        return;
+    }
+    if (superseded)
+        return;
+    id = log_append(shard,
+                    &(struct append){.key = key_of(entry->volume, entry->block),
+                                     .lsn = entry->lsn,
+                                     .epoch = entry->epoch,
+                                     .kind = entry->kind,
+                                     .flags = entry->flags,
+                                     .crc = entry->crc,
+                                     .count = entry->count,
+                                     .data = batch->data[i],
+                                     .piece = piece,
+                                     .frame = NONE,
+                                     .fua = batch->fua},
+                    out);
+    if (id == NONE)
+        return;
+    if (piece->held) { /* the hold moves with the block */
+        atomic_fetch_add_explicit(&slot_segment(shard, id)->users, 1, memory_order_relaxed);
+        shard_flash_read_end(shard, batch->slots[i]);
+    }
+    piece->slots[entry->block - piece->block] = id;
+}
+
+static bool in_flight(const struct shard *shard, uint32_t id)
+{
+    uint32_t segment = id >> shard->segment_shift, slot = slot_in_segment(shard, id);
+
+    for (uint32_t i = 0; i < shard->batch_count; i++) {
+        const struct batch *batch = &shard->batches[i];
+
+        if ((batch->state == BATCH_OPEN || batch->state == BATCH_WRITING) &&
+            batch->segment == segment && slot > batch->header_slot &&
+            slot <= batch->header_slot + batch->slot_count)
+            return true;
+    }
+    return false;
+}
+
+/* While a newer record of one of its blocks is on its way, nobody knows whether the failed one is
+ * superseded, and appending it now would put it behind the newer one. */
+static bool batch_must_wait(const struct shard *shard, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->header->entry_count; i++) {
+        uint32_t newer = NONE;
+
+        if (batch->slots[i] != NONE && batch->pieces[i])
+            newer = index_newer_pending(shard, batch->slots[i]);
+        if (newer != NONE && in_flight(shard, newer))
+            return true;
+    }
+    return false;
+}
+
+static void batch_failed_retry(struct shard *shard, struct actions *out)
+{
+    while (shard->batch_failed && !actions_full(out)) {
+        struct batch *batch = shard->batch_failed;
+
+        if (!shard->flash_failed &&
+            (batch_must_wait(shard, batch) || !log_room(shard, batch->header->entry_count, true)))
+            return;
+        shard->batch_failed = batch->next;
+        for (uint32_t i = 0; i < batch->header->entry_count; i++)
+            entry_repeat(shard, batch, i, out);
+        batch_pieces_ended(shard, batch, out);
+        batch_free(shard, batch);
+        segment_batch_ended(shard, batch->segment, out);
+        log_seal(shard, UINT16_MAX, out);
+    }
+}
+
+static void batch_went_wrong(struct shard *shard, struct batch *batch, struct actions *out)
+{
+    struct segment *segment = &shard->segments[batch->segment];
+    struct segment_footer *footer = shard->footers[segment->footer].footer;
+    struct batch **last = &shard->batch_failed;
+
+    if (!segment->failed)
+        action_notice(out, NOTICE_SEGMENT_FAILED, 0, segment_offset(shard, batch->segment));
+    segment->failed = true;
+    if (!segment->untrusted)
+        shard->untrusted_count++;
+    segment->untrusted = true;
+    for (uint32_t i = 0; i < batch->header->entry_count; i++)
+        footer->entries[batch->footer_first + i].kind = 0; /* left out when it is written */
+    if (shard->open_segment == batch->segment) {
+        if (shard->echo_slot == batch->header_slot)
+            shard->echo_count = shard->echo_slot = 0;
+        log_seal(shard, UINT16_MAX, out);
+        log_close_segment(shard, out);
+    }
+    if (++shard->write_failures >= WRITE_FAILURES_MAX)
+        shard->flash_failed = true;
+    batch->state = BATCH_FAILED;
+    batch->next = NULL;
+    while (*last)
+        last = &(*last)->next;
+    *last = batch;
+    batch_failed_retry(shard, out);
+}
+
+void log_batch_done(struct shard *shard, struct batch *batch, int result, struct actions *out)
+{
+    uint16_t core = batch->core;
+
+    assert(batch->state == BATCH_WRITING);
+    if (core < shard->config.cores)
+        shard->writing_by_core[core]--;
+    if (result < 0) {
+        batch_went_wrong(shard, batch, out);
+    } else {
+        uint32_t segment = batch->segment;
+
+        shard->write_failures = 0;
+        batch_publish(shard, batch);
+        batch_count(shard, batch);
+        batch_pieces_ended(shard, batch, out);
+        batch_free(shard, batch);
+        if (!shard->config.flash_volatile)
+            shard->durable_lsn = log_completed_lsn(shard);
+        segment_batch_ended(shard, segment, out);
+        batch_failed_retry(shard, out);
+    }
+    shard->unblock = true;
+    log_seal_event(shard, core, out);
+}
+
+/* ---- closing ---------------------------------------------------------------------------- */
+
+void log_close_segment(struct shard *shard, struct actions *out)
+{
+    uint32_t index = shard->open_segment;
+    struct segment *segment = &shard->segments[index];
+
+    assert(!shard->batch_open);
+    shard->open_segment = NONE;
+    segment->state = SEGMENT_CLOSING;
+    shard->closing_count++;
+    if (segment->batches == 0)
+        log_segment_settled(shard, index, out);
+}
+
+/* All its batches ended.  The footer vouches for data, so these must be durable first. */
+void log_segment_settled(struct shard *shard, uint32_t index, struct actions *out)
+{
+    struct segment *segment = &shard->segments[index];
+    struct action *action;
+
+    if (!shard->config.flash_volatile || MUTANT(11)) {
+        log_footer_write(shard, &shard->footers[segment->footer], out);
+        return;
+    }
+    action = action_add(out, ACTION_FLUSH_FLASH);
+    action->flags = ACTION_REPORT;
+    action->first = TAG_CLOSING;
+    action->slot = index;
+}
+
+void log_closing_flushed(struct shard *shard, uint32_t index, int result, struct actions *out)
+{
+    struct segment *segment = &shard->segments[index];
+
+    if (result < 0) { /* without a footer recovery scans the segment */
+        log_footer_done(shard, &shard->footers[segment->footer], result, out);
+        return;
+    }
+    log_footer_write(shard, &shard->footers[segment->footer], out);
+}
+
+/* Writes the footer that the buffer describes, without the entries of failed batches. */
+void log_footer_write(struct shard *shard, struct footer_buffer *buffer, struct actions *out)
+{
+    struct segment *segment = &shard->segments[buffer->segment];
+    struct segment_footer *footer = buffer->footer;
+    uint32_t kept = 0, bytes;
+    struct action *action;
+
+    for (uint32_t i = 0; i < footer->entry_count; i++)
+        if (footer->entries[i].kind != 0)
+            footer->entries[kept++] = footer->entries[i];
+    footer->entry_count = kept;
+    footer->magic = FOOTER_MAGIC;
+    memcpy(footer->uuid, shard->config.uuid, sizeof(footer->uuid));
+    footer->generation = segment->generation;
+    footer->ring_sequence = segment->ring_sequence;
+    footer->session = shard->config.session;
+    footer->durable_lsn = shard->durable_lsn;
+    footer->watermark = shard->watermark;
+    footer->segment = shard->config.segment_first + buffer->segment;
+    footer->shard = shard->config.shard;
+    bytes = (uint32_t)(sizeof(*footer) + kept * sizeof(struct entry));
+    buffer->write.iov_count = 1;
+    buffer->write.headroom = false;
+    buffer->write.iov[0].iov_base = footer;
+    buffer->write.iov[0].iov_len = (bytes + BLOCK_BYTES - 1) & ~(BLOCK_BYTES - 1);
+    buffer->write.seal_bytes = bytes;
+    buffer->write.seal_crc = &footer->crc;
+    action = action_add(out, ACTION_WRITE_FLASH);
+    action->flags = ACTION_REPORT;
+    action->first = TAG_FOOTER;
+    action->offset =
+        segment_offset(shard, buffer->segment) + (uint64_t)shard->usable_end * BLOCK_BYTES;
+    action->length = (uint32_t)buffer->write.iov[0].iov_len;
+    action->owner = &buffer->write;
+    metadata_count(shard, action->length);
+}
+
+void log_footer_done(struct shard *shard, struct footer_buffer *buffer, int result,
+                     struct actions *out)
+{
+    struct segment *segment = &shard->segments[buffer->segment];
+
+    if (result < 0) {
+        segment->failed = true;
+        action_notice(out, NOTICE_SEGMENT_FAILED, 0, segment_offset(shard, buffer->segment));
+    } else if (segment->untrusted) {
+        segment->untrusted = false;
+        shard->untrusted_count--;
+    }
+    segment->state = SEGMENT_CLOSED;
+    buffer->segment = NONE;
+    shard->closing_count--;
+    shard->unblock = true;
+    tick_want(shard, shard->now_ns);
+}
+
+/* ---- background ------------------------------------------------------------------------- */
+
+void log_tick(struct shard *shard, struct actions *out)
+{
+    struct batch *batch = shard->batch_open;
+
+    batch_failed_retry(shard, out);
+    if (shard->batch_failed)
+        tick_want(shard, shard->now_ns + CLEAN_BATCH_AGE_NS);
+    if (batch && batch == shard->batch_open) {
+        if (shard->now_ns >= batch->opened_ns + CLEAN_BATCH_AGE_NS)
+            log_seal(shard, UINT16_MAX, out);
+        else
+            tick_want(shard, batch->opened_ns + CLEAN_BATCH_AGE_NS);
+    }
+    if (!shard->flash_failed && !shard->stopping)
+        log_mark(shard, out);
+}

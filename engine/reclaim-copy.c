@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reinsertion: what of a victim is worth keeping is read and appended again. */
+#include "common/crc32c.h"
+#include "engine/shard-private.h"
+
+bool reclaim_slot_hot(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_ZERO | SLOT_PENDING)) ==
+               SLOT_LINKED &&
+           slot->bits & SLOT_USE;
+}
+
+bool reclaim_slot_copyable(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE | SLOT_ZERO |
+                          SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY);
+}
+
+/* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
+static bool slot_kept(const struct shard *shard, const struct slot *slot)
+{
+    return reclaim_slot_hot(slot) || (shard->reclaim.compact && reclaim_slot_copyable(slot));
+}
+
+/* Reads a stretch across cold gaps: what is kept of it becomes one batch. A batch, with its header,
+ * for each run of hot blocks could take more room than the victim frees. */
+void reclaim_copy_next(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t base = reclaim->victim << shard->segment_shift;
+    struct action *action;
+    uint32_t end;
+
+    while (reclaim->cursor < shard->usable_end &&
+           !slot_kept(shard, &shard->slots[base + reclaim->cursor]))
+        reclaim->cursor++;
+    if (reclaim->cursor == shard->usable_end || shard->flash_failed) {
+        reclaim_headers_start(shard, out);
+        return;
+    }
+    end = reclaim->cursor + BATCH_ENTRIES_MAX;
+    end = end < shard->usable_end ? end : shard->usable_end;
+    while (!slot_kept(shard, &shard->slots[base + end - 1]))
+        end--;
+    reclaim->read_slot = base + reclaim->cursor;
+    reclaim->read_count = end - reclaim->cursor;
+    reclaim->cursor = end;
+    reclaim->state = RECLAIM_READ;
+    action = action_add(out, ACTION_READ_FLASH);
+    action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
+    action->first = TAG_RECLAIM;
+    action->slot = reclaim->read_slot;
+    action->count = (uint16_t)reclaim->read_count;
+    action->length = reclaim->read_count * BLOCK_BYTES;
+    action->offset = slot_offset(shard, reclaim->read_slot);
+    action->data = reclaim->buffer;
+    atomic_fetch_add_explicit(&shard->segments[reclaim->victim].users, 1, memory_order_relaxed);
+}
+
+/* The footer entry of a slot; the footer lists slots in rising order. */
+static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    const struct segment_footer *footer = reclaim->footer;
+    uint32_t wanted = slot_in_segment(shard, slot);
+
+    while (reclaim->footer_cursor < footer->entry_count) {
+        const struct entry *entry = &footer->entries[reclaim->footer_cursor];
+
+        if (entry->slot == wanted)
+            return entry;
+        if (entry->slot != ENTRY_SLOT_NONE && entry->slot > wanted)
+            return NULL;
+        reclaim->footer_cursor++;
+    }
+    return NULL;
+}
+
+/* Hazard 4: current, and nothing newer on its way, at the moment of appending; LSN and epoch as
+ * they are. */
+static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t slot = reclaim->read_slot + i, id;
+    uint16_t use = shard->slots[slot].bits & SLOT_USE;
+    uint64_t key = slot_key(&shard->slots[slot]);
+    const struct entry *entry = footer_entry(shard, slot);
+    struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, &shard->slots[slot]))
+        return;
+    if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
+        return;
+    id = log_append(
+        shard,
+        &(struct append){.key = key,
+                         .lsn = entry->lsn,
+                         .epoch = entry->epoch,
+                         .kind = shard->slots[slot].bits & SLOT_DIRTY ? ENTRY_DIRTY : ENTRY_CLEAN,
+                         .crc = shard->slots[slot].crc,
+                         .count = 1,
+                         .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
+                         .frame = NONE,
+                         .reinserted = true},
+        out);
+    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));
+    reclaim->outstanding++;
+    volume->counters.flash_reinsert_blocks++;
+}
+
+void reclaim_copy_append(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+
+    reclaim->state = RECLAIM_APPEND;
+    if (reclaim->outstanding > 0)
+        return;
+    if (reclaim->read_count > 0) {
+        if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
+            if (shard->ready_count == 0) { /* nobody but this can make room: they are clean */
+                reclaim->read_count = 0;
+                reclaim_headers_start(shard, out);
+                return;
+            }
+            reclaim_retry(shard, RETRY_NS);
+            return;
+        }
+        for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
+            reinsert_slot(shard, i, out);
+        reclaim->read_count = 0;
+        log_seal(shard, UINT16_MAX, out);
+    }
+    if (reclaim->outstanding == 0)
+        reclaim_copy_next(shard, out);
+}
+
+void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok)
+{
+    (void)slot, (void)ok; /* a failed one is lost to the cache: it was clean */
+    assert(shard->reclaim.outstanding > 0);
+    if (--shard->reclaim.outstanding == 0)
+        tick_want(shard, shard->now_ns);
+}
+
+bool reclaim_footer_valid(const struct shard *shard, uint32_t index)
+{
+    struct segment_footer *footer = shard->reclaim.footer;
+    uint32_t crc = footer->crc, computed;
+    bool valid;
+
+    if (footer->magic != FOOTER_MAGIC || footer->entry_count > shard->segment_slots ||
+        footer->generation != shard->segments[index].generation ||
+        memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) != 0)
+        return false;
+    footer->crc = 0;
+    computed = crc32c(0, footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry));
+    valid = computed == crc;
+    footer->crc = crc;
+    return valid;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes of clients that go to the backing store themselves: after the log (write-through), or
+ * instead of it (around the cache).
+ */
+#include "engine/shard-private.h"
+
+/* ---- write-through: after the log ----------------------------------------------------------- */
+
+static void backing_write(struct piece *piece, uint32_t first, uint32_t count, struct actions *out)
+{
+    bool zero = piece->op == PIECE_ZERO;
+    struct action *action = action_add(out, zero ? ACTION_ZERO_BACKING : ACTION_WRITE_BACKING);
+
+    action->flags = ACTION_REPORT | ACTION_PIECE | (piece->flags & PIECE_FUA ? ACTION_FUA : 0) |
+                    (zero && piece->flags & PIECE_HOLE ? ACTION_MAY_UNMAP : 0);
+    action->volume = piece->volume;
+    action->first = (uint16_t)first;
+    action->count = (uint16_t)count;
+    action->length = count * BLOCK_BYTES;
+    action->offset = (piece->block + first) * BLOCK_BYTES;
+    action->data = zero ? NULL : piece->data + (size_t)first * BLOCK_BYTES;
+    action->owner = piece;
+    piece->ios++;
+}
+
+static bool through_current(const struct shard *shard, const struct piece *piece, uint32_t i)
+{
+    const struct slot *slot = &shard->slots[piece->slots[i]];
+
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY) &&
+           slot_key(slot) == piece_key(piece) + i;
+}
+
+void write_through_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    uint32_t first = 0;
+
+    if (!write_backing_begin(shard, piece)) {
+        piece->state = WRITE_THROUGH_WAIT;
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    piece->state = WRITE_THROUGH;
+    for (uint32_t i = 0; i <= piece->count; i++) {
+        /* A block that was written again meanwhile is the newer write's to bring to the store. */
+        if (i < piece->count && through_current(shard, piece, i))
+            continue;
+        if (i > first)
+            backing_write(piece, first, i - first, out);
+        first = i + 1;
+    }
+    if (piece->ios > 0)
+        return;
+    write_backing_end(shard, piece);
+    write_finish(shard, piece, out);
+}
+
+static void through_done(struct shard *shard, struct piece *piece, const struct event *event,
+                         struct actions *out)
+{
+    const struct action *action = event->action;
+
+    for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++)
+        if (event->result >= 0 && through_current(shard, piece, i))
+            destage_written(shard, piece->slots[i]);
+    if (piece->ios > 0)
+        return;
+    write_backing_end(shard, piece);
+    write_finish(shard, piece, out);
+}
+
+/* ---- around the cache ----------------------------------------------------------------------- */
+
+void write_around(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    if (!write_backing_begin(shard, piece)) {
+        piece->state = WRITE_AROUND_WAIT;
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    piece->state = WRITE_AROUND;
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    backing_write(piece, 0, piece->count, out);
+}
+
+static void around_done(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (volume && !(piece->flags & PIECE_FUA))
+        volume->around_writes++;
+    if (volume)
+        volume->counters.around_blocks += piece->count;
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    write_backing_end(shard, piece);
+    write_finish(shard, piece, out);
+}
+
+/* Whether flash may hold an acceptable record of its blocks (I14). */
+static bool piece_cached(const struct shard *shard, const struct piece *piece)
+{
+    if (shard->untrusted_count > 0)
+        return true; /* a clean block of a failed batch may have landed all the same */
+    for (uint32_t i = 0; i < piece->count; i++)
+        if (index_flash(shard, piece_key(piece) + i) != NONE)
+            return true;
+    return false;
+}
+
+void write_absent_append(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    piece->state = WRITE_ABSENT;
+    log_append(shard,
+               &(struct append){.key = piece_key(piece),
+                                .epoch = piece->epoch,
+                                .kind = ENTRY_ABSENT,
+                                .count = piece->count,
+                                .piece = piece,
+                                .frame = NONE,
+                                .fua = true},
+               out);
+}
+
+/* Hazard 7: the fact that the cached copies are dead is durable before the store changes. */
+void write_around_start(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    if (!piece_cached(shard, piece) || MUTANT(7)) {
+        if (piece->op == PIECE_INVALIDATE)
+            write_finish(shard, piece, out);
+        else
+            write_around(shard, piece, out);
+        return;
+    }
+    piece->state = WRITE_ABSENT_APPEND;
+    if (shard->flash_failed) {
+        write_fail(shard, piece, -EIO, out);
+    } else if (log_room(shard, 1, false)) {
+        write_absent_append(shard, piece, out);
+    } else {
+        write_stall(shard, piece);
+    }
+}
+
+void write_backing_done(struct shard *shard, const struct event *event, struct actions *out)
+{
+    struct piece *piece = event->action->owner;
+
+    piece->ios--;
+    if (event->result < 0)
+        piece->error = event->result; /* hazard 17: the record, if there is one, stays dirty */
+    if (piece->state == WRITE_THROUGH)
+        through_done(shard, piece, event, out);
+    else if (piece->ios == 0)
+        around_done(shard, piece, out);
+}
