@@ -26,6 +26,10 @@
 #    define SIM_COMMIT "unknown"
 #endif
 
+#ifdef ENGINE_MUTANTS
+int engine_mutant; /* the planted bug that is active */
+#endif
+
 struct options {
     struct sim_choice choice;
     uint64_t seed, seeds, rounds, steps;
@@ -35,23 +39,15 @@ struct options {
 };
 
 static const struct option long_options[] = {
-    {"seed", required_argument, NULL, 's'},
-    {"seeds", required_argument, NULL, 'n'},
-    {"rounds", required_argument, NULL, 'r'},
-    {"steps", required_argument, NULL, 'S'},
-    {"seconds", required_argument, NULL, 't'},
-    {"jobs", required_argument, NULL, 'j'},
-    {"volatile", required_argument, NULL, 'v'},
-    {"faults", required_argument, NULL, 'f'},
-    {"cores", required_argument, NULL, 'c'},
-    {"shards", required_argument, NULL, 'H'},
-    {"volumes", required_argument, NULL, 'V'},
-    {"mode", required_argument, NULL, 'm'},
-    {"once", no_argument, NULL, 'o'},
-    {"trace", no_argument, NULL, 'T'},
-    {"quiet", no_argument, NULL, 'q'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},     {"seeds", required_argument, NULL, 'n'},
+    {"rounds", required_argument, NULL, 'r'},   {"steps", required_argument, NULL, 'S'},
+    {"seconds", required_argument, NULL, 't'},  {"jobs", required_argument, NULL, 'j'},
+    {"volatile", required_argument, NULL, 'v'}, {"faults", required_argument, NULL, 'f'},
+    {"cores", required_argument, NULL, 'c'},    {"shards", required_argument, NULL, 'H'},
+    {"volumes", required_argument, NULL, 'V'},  {"mode", required_argument, NULL, 'm'},
+    {"once", no_argument, NULL, 'o'},           {"trace", no_argument, NULL, 'T'},
+    {"mutant", required_argument, NULL, 'M'},   {"quiet", no_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
 static void usage(FILE *to)
@@ -84,6 +80,9 @@ static bool parse(struct options *options, int argc, char **argv)
         case 'm': options->choice.mode = (int)value; break;
         case 'o': options->once = true; break;
         case 'T': options->trace = options->once = true; break;
+#ifdef ENGINE_MUTANTS
+        case 'M': engine_mutant = (int)value; break;
+#endif
         case 'q': options->quiet = true; break;
         case 'h': usage(stdout); exit(0);
         default: return false;

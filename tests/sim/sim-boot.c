@@ -22,7 +22,8 @@ enum commit_step {
     COMMIT_FLUSH_SECOND
 };
 
-#define REFUSALS_MAX 20u
+#define REFUSALS_MAX   20u
+#define HOPELESS_STEPS 20000u
 
 /* ---- both copies, one after the other (I25) ----------------------------------------------- */
 
@@ -174,7 +175,7 @@ static void refuse(struct sim_world *world, int error, const char *why)
 {
     sim_trace_note(&world->trace, TRACE_BOOT, world->phase, world->boot.superblock.session,
                    (uint64_t)(int64_t)error);
-    if (!world->errors_legal)
+    if (!sim_fault_happened(world))
         sim_fail(world, "refuses to start without a fault: %s (%d)", why, error);
     if (++world->boot.refusals > REFUSALS_MAX)
         sim_fail(world, "still refuses to start: %s (%d)", why, error);
@@ -310,6 +311,7 @@ static void recover_advance(struct sim_world *world)
 void sim_boot_stop(struct sim_world *world, bool destage_first)
 {
     world->client.quiet = true;
+    world->boot.dirty = UINT64_MAX;
     world->boot.destage_first = destage_first;
     sim_world_phase(world, PHASE_DRAIN);
 }

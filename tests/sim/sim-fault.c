@@ -14,7 +14,7 @@ static void on_damage(struct disk_damage *sink, struct disk *disk, uint64_t offs
     (void)disk;
     (void)offset;
     (void)length;
-    world->errors_legal = true;
+    world->errors_legal = world->damaged = true;
 }
 
 void sim_fault_reset(struct sim_world *world)
@@ -24,16 +24,17 @@ void sim_fault_reset(struct sim_world *world)
     world->damage.damage.damaged = on_damage;
     disk_on_damage(world->flash, &world->damage.damage);
     world->healed = true; /* until the first round */
-    world->errors_legal = false;
+    world->errors_legal = world->damaged = false;
 }
 
-static void note_errors(struct sim_world *world)
+bool sim_fault_happened(struct sim_world *world)
 {
     if (world->errors_legal || !world->config.faults.any)
-        return;
+        return world->errors_legal;
     world->errors_legal = disk_stats(world->flash)->errors > 0;
     for (uint32_t i = 0; i < world->config.volume_count; i++)
         world->errors_legal |= disk_stats(world->volumes[i].backing)->errors > 0;
+    return world->errors_legal;
 }
 
 static void rot(struct sim_world *world)
@@ -60,10 +61,7 @@ void sim_fault_step(struct sim_world *world)
 {
     const struct sim_faults *faults = &world->config.faults;
 
-    if (!faults->any)
-        return;
-    note_errors(world);
-    if (world->healed)
+    if (!faults->any || world->healed)
         return;
     if (sim_random_ppm(&world->fault_random, faults->rot_ppm))
         rot(world);

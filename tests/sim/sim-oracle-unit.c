@@ -309,7 +309,7 @@ void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
             if (!same(unit, unit->states[i].ids, ids))
                 past_add(unit, &unit->states[i], now, true);
     if (unit->unknown && unit->failed)
-        return; /* past_add ran out of room */
+        return;          /* past_add ran out of room */
     if (unit->unknown) { /* what it was before is not known either */
         unit->unknown_until = now;
         unit->unknown_crash = unit->ended;

@@ -311,11 +311,11 @@ static void read_pieces(struct sim_world *world, struct sim_request *request)
     oracle_read_end(world->oracle, &request->op);
 }
 
-static bool error_legal(const struct sim_world *world, const struct sim_request *request)
+static bool error_legal(struct sim_world *world, const struct sim_request *request)
 {
     if (request->kind == OP_INVALIDATE && request->error == -EBUSY)
         return true;
-    return world->errors_legal && (request->error == -EIO || request->error == -ENOSPC);
+    return sim_fault_happened(world) && (request->error == -EIO || request->error == -ENOSPC);
 }
 
 static void request_give(struct sim_world *world, struct sim_request *request)
@@ -345,6 +345,7 @@ void sim_request_send(struct sim_world *world, struct sim_request *request)
         memset(&request->pieces[i].piece, 0xdd, offsetof(struct piece, crc));
     if (request->kind == OP_WRITE)
         poison(request_data(request), request->op.length);
+    world->client.last_error = request->error;
     world->client.open--;
     world->client.open_by_connection[request->connection]--;
     world->progress_step = world->trace.step;

@@ -364,6 +364,41 @@ static void flush_backings(struct sim_world *world)
         sim_world_advance(world);
 }
 
+static void wait_for_answers(struct sim_world *world)
+{
+    while (world->client.open > 0) {
+        if (!sim_world_advance(world)) {
+            describe_stuck(world);
+            sim_fail(world, "requests are never answered");
+        }
+        check_progress(world);
+    }
+}
+
+/* A dirty block whose only copy is damaged cannot be read or destaged until it is written again:
+ * then all is well. */
+static void rewrite_lost(struct sim_world *world)
+{
+    for (uint16_t v = 0; v < world->config.volume_count; v++)
+        for (uint64_t block = 0; block < world->volumes[v].blocks; block++) {
+            struct sim_want want = {
+                .kind = OP_READ, .volume = v, .offset = block * BLOCK_BYTES, .length = BLOCK_BYTES};
+
+            if (want.offset + want.length > world->volumes[v].bytes)
+                want.length = world->volumes[v].bytes - want.offset;
+            sim_request_submit(world, &want);
+            wait_for_answers(world);
+            if (world->client.last_error == 0)
+                continue;
+            want.kind = OP_WRITE;
+            sim_request_submit(world, &want);
+            wait_for_answers(world);
+            if (world->client.last_error != 0)
+                sim_fail(world, "volume %u block %" PRIu64 " cannot be written: %d", v, block,
+                         world->client.last_error);
+        }
+}
+
 void sim_world_finish(struct sim_world *world)
 {
     sim_fault_heal(world);
@@ -375,13 +410,9 @@ void sim_world_finish(struct sim_world *world)
         sim_world_until(world, PHASE_SERVE);
     }
     world->client.quiet = true;
-    while (world->client.open > 0) {
-        if (!sim_world_advance(world)) {
-            describe_stuck(world);
-            sim_fail(world, "requests are never answered");
-        }
-        check_progress(world);
-    }
+    wait_for_answers(world);
+    if (world->damaged)
+        rewrite_lost(world);
     flush_backings(world);
     sim_boot_stop(world, true);
     sim_world_until(world, PHASE_STOPPED);

@@ -173,6 +173,7 @@ struct sim_client {
     uint16_t check_volume;
     bool checking, check_all;
     bool quiet;                    /* asks for nothing more */
+    int last_error;                /* of the request that was answered last */
     const struct sim_want *script; /* instead of chance; one at a time unless overlapping */
     uint32_t script_count, script_next, script_depth;
 };
@@ -212,6 +213,7 @@ struct sim_boot {
     struct sim_io *retiring, *retired; /* ACTION_RETIRE waiting for the next, for this commit */
     struct sim_flush_waiter stop_flush;
     bool destage_first, was_clean;
+    uint64_t dirty, dirty_step; /* while draining: how many, and when that changed */
     int error;
     uint32_t refusals;
 };
@@ -244,6 +246,7 @@ struct sim_world {
     uint64_t round, round_end_step;
     bool healed;       /* no faults now */
     bool errors_legal; /* something went wrong since the start of this seed */
+    bool damaged;      /* ... and changed what is on flash */
     struct sim_core cores[SIM_CORES_MAX];
     struct sim_shard shards[SIM_SHARDS_MAX];
     struct sim_volume volumes[SIM_VOLUMES_MAX];
@@ -328,5 +331,7 @@ void sim_fault_reset(struct sim_world *world);
 void sim_fault_step(struct sim_world *world);  /* after each step */
 void sim_fault_round(struct sim_world *world); /* at the start of a round */
 void sim_fault_heal(struct sim_world *world);
+/* Has anything gone wrong in this seed that a client may be told of? */
+bool sim_fault_happened(struct sim_world *world);
 
 #endif
