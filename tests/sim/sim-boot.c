@@ -22,8 +22,8 @@ enum commit_step {
     COMMIT_FLUSH_SECOND
 };
 
-#define REFUSALS_MAX   20u
-#define HOPELESS_STEPS 20000u
+#define REFUSALS_MAX 20u
+#define DESTAGE_NS   UINT64_C(1000000000)
 
 /* ---- both copies, one after the other (I25) ----------------------------------------------- */
 
@@ -311,34 +311,40 @@ static void recover_advance(struct sim_world *world)
 void sim_boot_stop(struct sim_world *world, bool destage_first)
 {
     world->client.quiet = true;
-    world->boot.dirty = UINT64_MAX;
+    world->boot.destage_ns = 0;
     world->boot.destage_first = destage_first;
     sim_world_phase(world, PHASE_DRAIN);
 }
 
+/* Asks for it now and then; how much is left of what can be destaged at all. */
+static uint64_t destage_all(struct sim_world *world)
+{
+    bool ask = world->now_ns >= world->boot.destage_ns;
+    uint64_t sum = 0;
+
+    if (ask)
+        world->boot.destage_ns = world->now_ns + DESTAGE_NS;
+    for (uint32_t i = 0; i < world->config.shards; i++) {
+        struct sim_shard *shard = &world->shards[i];
+        uint64_t dirty = shard_dirty_blocks(shard->shard, VOLUME_ALL) -
+                         shard_lost_blocks(shard->shard, VOLUME_ALL);
+
+        sum += dirty;
+        if (dirty == 0 || !ask)
+            continue;
+        shard_destage_all(shard->shard, VOLUME_ALL);
+        if (shard_next_tick(shard->shard) < shard->due_ns)
+            shard->due_ns = shard_next_tick(shard->shard);
+    }
+    return sum;
+}
+
 static void drain_advance(struct sim_world *world)
 {
-    uint64_t dirty = 0;
-
     if (world->client.open > 0)
         return;
-    if (world->boot.destage_first) {
-        for (uint32_t i = 0; i < world->config.shards; i++) {
-            struct sim_shard *shard = &world->shards[i];
-            uint64_t now_dirty = shard_dirty_blocks(shard->shard, VOLUME_ALL) -
-                                 shard_lost_blocks(shard->shard, VOLUME_ALL);
-
-            dirty += now_dirty;
-            if (now_dirty == 0)
-                continue;
-            shard_destage_all(shard->shard, VOLUME_ALL);
-            shard->due_ns = shard_next_tick(shard->shard) < shard->due_ns
-                                ? shard_next_tick(shard->shard)
-                                : shard->due_ns;
-        }
-        if (dirty > 0)
-            return;
-    }
+    if (world->boot.destage_first && destage_all(world) > 0)
+        return;
     sim_world_phase(world, PHASE_STOP);
     for (uint32_t i = 0; i < world->config.shards; i++)
         sim_task_push(world, world->shards[i].home, &world->shards[i].stop);

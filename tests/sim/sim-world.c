@@ -9,6 +9,7 @@
 
 #define SHARD_MEMORY_BYTES (16u << 20)
 #define STEPS_MAX          3000000u /* in one phase, or without any progress */
+#define PATIENCE_STEPS     50000u
 #define QUIET_NS           UINT64_C(600000000000)
 
 struct sim_world *sim_failing_world;
@@ -276,14 +277,21 @@ static void describe_stuck(struct sim_world *world)
                     world->requests[i].op.offset, world->requests[i].open_parts);
 }
 
-/* Liveness: with no faults, everything ends in bounded steps and time. */
+/* Liveness: when faults cease, everything ends in bounded steps and time.  They cease at the latest
+ * when nothing ends any more. */
 static void check_progress(struct sim_world *world)
 {
     uint64_t since = world->progress_step > world->phase_since_step ? world->progress_step
                                                                     : world->phase_since_step;
+    uint64_t steps = world->trace.step - since;
 
-    if (!world->healed || (world->trace.step - since < STEPS_MAX &&
-                           world->now_ns - world->phase_since_ns < 100 * QUIET_NS))
+    if (!world->healed && steps > PATIENCE_STEPS) {
+        sim_fault_heal(world);
+        world->progress_step = world->trace.step;
+        return;
+    }
+    if (!world->healed ||
+        (steps < STEPS_MAX && world->now_ns - world->phase_since_ns < 100 * QUIET_NS))
         return;
     describe_stuck(world);
     sim_fail(world, "no progress in %s", phase_name(world->phase));

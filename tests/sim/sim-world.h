@@ -213,7 +213,7 @@ struct sim_boot {
     struct sim_io *retiring, *retired; /* ACTION_RETIRE waiting for the next, for this commit */
     struct sim_flush_waiter stop_flush;
     bool destage_first, was_clean;
-    uint64_t dirty, dirty_step; /* while draining: how many, and when that changed */
+    uint64_t destage_ns; /* while draining: when to ask for it again */
     int error;
     uint32_t refusals;
 };
