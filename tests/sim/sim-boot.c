@@ -177,7 +177,10 @@ static void refuse(struct sim_world *world, int error, const char *why)
                    (uint64_t)(int64_t)error);
     if (!sim_fault_happened(world))
         sim_fail(world, "refuses to start without a fault: %s (%d)", why, error);
-    if (++world->boot.refusals > REFUSALS_MAX)
+    /* A device may be away for long; what still refuses when all is well again is wrong. */
+    if (++world->boot.refusals > REFUSALS_MAX / 2)
+        sim_fault_heal(world);
+    if (world->boot.refusals > REFUSALS_MAX)
         sim_fail(world, "still refuses to start: %s (%d)", why, error);
     sim_world_phase(world, PHASE_REFUSED);
 }
