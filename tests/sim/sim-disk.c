@@ -289,10 +289,10 @@ static uint64_t misdirect(struct disk *disk, const struct disk_io *io)
     return DATA_OFFSET + sim_random_next(&disk->random) % slots * BLOCK_BYTES;
 }
 
-static void damage(struct disk *disk, uint64_t offset, uint64_t length)
+static void damage(struct disk *disk, uint64_t place, uint64_t content, uint64_t length)
 {
     if (disk->damage != NULL)
-        disk->damage->damaged(disk->damage, disk, offset, length);
+        disk->damage->damaged(disk->damage, disk, place, content, length);
 }
 
 static void run_write(struct disk *disk, struct disk_io *io)
@@ -317,10 +317,11 @@ static void run_write(struct disk *disk, struct disk_io *io)
         offset = misdirect(disk, io);
         note_fault(disk, FAULT_MISDIRECT, offset);
         disk->stats.misdirected++;
-        damage(disk, io->offset, io->length);
-        damage(disk, offset, io->length);
+        damage(disk, offset, offset, io->length);
     }
     image_write(disk->image, offset, gather(disk, io), io->length, io->fua);
+    if (io->misdirected)
+        damage(disk, io->offset, offset, io->length);
 }
 
 bool disk_run_one(struct disk *disk, uint64_t now_ns)
@@ -452,7 +453,7 @@ void disk_rot(struct disk *disk, uint64_t offset, uint32_t bytes)
 {
     note_fault(disk, FAULT_ROT, offset);
     disk->stats.rotten++;
-    damage(disk, offset, bytes);
+    damage(disk, offset, offset, bytes);
     image_damage(disk->image, offset, bytes, &disk->random);
 }
 

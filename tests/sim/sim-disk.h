@@ -119,9 +119,10 @@ const unsigned char *disk_durable(const struct disk *disk);
 uint64_t disk_bytes(const struct disk *disk);
 const struct disk_stats *disk_stats(const struct disk *disk);
 
-/* Called with each extent that a fault other than an error damaged (before it is damaged). */
+/* Called for each extent at `place` that a fault other than an error damages.  What was there, or
+ * would be there, is at `content` of the current image. */
 struct disk_damage {
-    void (*damaged)(struct disk_damage *damage, struct disk *disk, uint64_t offset,
+    void (*damaged)(struct disk_damage *damage, struct disk *disk, uint64_t place, uint64_t content,
                     uint64_t length);
 };
 void disk_on_damage(struct disk *disk, struct disk_damage *damage);

@@ -328,6 +328,7 @@ void sim_world_crash(struct sim_world *world, bool power)
         garbage |= world->config.volumes[i].backing.garbage;
     sim_request_drop_all(world);
     oracle_crash(world->oracle, power, power && garbage);
+    sim_fault_crash(world);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;
 }

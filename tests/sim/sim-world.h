@@ -36,7 +36,8 @@
 #define SIM_REQUESTS_MAX 48u
 #define SIM_PIECES_MAX   10u /* of a request */
 #define SIM_IOS_MAX      4096u
-#define SIM_READ_BLOCKS  80u  /* of a read or write request */
+#define SIM_READ_BLOCKS  80u /* of a read or write request */
+#define SIM_DAMAGED_MAX  512u
 #define SIM_ZERO_BLOCKS  300u /* of a zero or trim */
 
 struct sim_world;
@@ -218,9 +219,18 @@ struct sim_boot {
     uint32_t refusals;
 };
 
+/* Blocks whose records a fault damaged, and where on flash. */
+struct sim_damaged {
+    uint64_t place;
+    uint64_t block;
+    uint16_t volume;
+};
+
 struct sim_damage {
     struct disk_damage damage;
     struct sim_world *world;
+    uint32_t count;
+    struct sim_damaged list[SIM_DAMAGED_MAX];
 };
 
 struct sim_totals {
@@ -331,6 +341,8 @@ void sim_fault_reset(struct sim_world *world);
 void sim_fault_step(struct sim_world *world);  /* after each step */
 void sim_fault_round(struct sim_world *world); /* at the start of a round */
 void sim_fault_heal(struct sim_world *world);
+/* At a crash, after the disks have settled it. */
+void sim_fault_crash(struct sim_world *world);
 /* Has anything gone wrong in this seed that a client may be told of? */
 bool sim_fault_happened(struct sim_world *world);
 
