@@ -32,7 +32,6 @@ static void chunk_load(struct shard *shard, struct actions *out)
         from = from > SEGMENT_HEADER_SLOTS + LOOK_BACK ? from - LOOK_BACK : SEGMENT_HEADER_SLOTS;
     recovery->chunk_slot = from;
     recovery->chunk_slots = shard->usable_end - from < most ? shard->usable_end - from : most;
-    recovery->single = NONE;
     recovery_read(shard, recovery->scan_segment, from, recovery->chunk_slots, shard->scratch, NULL,
                   out);
 }
@@ -140,42 +139,18 @@ static bool scan_chunk(struct shard *shard, struct actions *out)
     return true;
 }
 
-/* The chunk cannot be read as a whole: block by block, an unreadable one as if it were rotten. */
-static void block_load(struct shard *shard, struct actions *out)
-{
-    const struct recovery *recovery = &shard->recovery;
-
-    recovery_read(shard, recovery->scan_segment, recovery->chunk_slot + recovery->single, 1,
-                  shard->scratch + (size_t)recovery->single * BLOCK_BYTES, NULL, out);
-}
-
-/* True: the chunk is there. */
+/* True: the chunk is there.  What cannot be read could hide a record that was acknowledged, and an
+ * older version of its block would be served: better not to start (I24). */
 static bool chunk_loaded(struct shard *shard, const struct event *event, struct actions *out)
 {
     struct recovery *recovery = &shard->recovery;
 
-    if (recovery->single == NONE) {
-        if (event->result >= 0)
-            return true;
-        if (++recovery->attempts < ATTEMPTS_MAX) {
-            chunk_load(shard, out);
-            return false;
-        }
-        recovery->single = 0;
-        recovery->attempts = 0;
-        block_load(shard, out);
-        return false;
-    }
-    if (event->result < 0 && ++recovery->attempts < ATTEMPTS_MAX) {
-        block_load(shard, out);
-        return false;
-    }
-    if (event->result < 0)
-        memset(event->action->data, 0, BLOCK_BYTES);
-    recovery->attempts = 0;
-    if (++recovery->single == recovery->chunk_slots)
+    if (event->result >= 0)
         return true;
-    block_load(shard, out);
+    if (++recovery->attempts >= ATTEMPTS_MAX)
+        recovery_fail(shard, -EIO);
+    else
+        chunk_load(shard, out);
     return false;
 }
 

@@ -40,7 +40,7 @@ void recovery_init(struct shard *shard)
             shard->retired_count++;
 }
 
-static void recovery_fail(struct shard *shard, int error)
+void recovery_fail(struct shard *shard, int error)
 {
     shard->failed = true;
     shard->error = error;

@@ -327,7 +327,6 @@ struct recovery {
     uint32_t order_count;
     /* scan of one segment, chunk by chunk */
     uint32_t scan_segment, scan_slot, chunk_slot, chunk_slots, previous_slot;
-    uint32_t single; /* block of the chunk being read alone, or NONE */
     bool in_gap, scan_any;
     unsigned attempts;
     unsigned repair_step;
@@ -652,6 +651,7 @@ void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t se
 void recovery_init(struct shard *shard);
 struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slot, uint32_t slots,
                              unsigned char *data, void *owner, struct actions *out);
+void recovery_fail(struct shard *shard, int error);
 bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc);
 /* An entry that can be believed as far as its form goes, of a volume that is still there. */
 bool recovery_entry_ok(struct shard *shard, const struct entry *entry);
