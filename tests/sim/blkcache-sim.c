@@ -4,6 +4,7 @@
  *
  *   blkcache-sim --seed 1 --seeds 100 --rounds 30      a hundred machines, thirty lives each
  *   blkcache-sim --seed 7 --rounds 30 --trace          one of them again, with every decision
+ *   blkcache-sim --script all --every crash            each crash point of each short script
  *   blkcache-sim --seconds 600 --jobs 2                as many as there is time for
  *
  * Each seed runs twice, and both runs must decide the same (--once: it runs once).  A failure says
@@ -19,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/sim-drive.h"
 #include "tests/sim/sim-report.h"
-#include "tests/sim/sim-world.h"
 
 #ifndef SIM_COMMIT
 #    define SIM_COMMIT "unknown"
@@ -36,30 +37,61 @@ struct options {
     uint64_t seconds;
     unsigned jobs;
     bool once, trace, quiet;
+    const char *script, *every; /* every: crash, double, error */
+    struct sim_drive drive;
 };
 
+/* clang-format off: one a line */
 static const struct option long_options[] = {
-    {"seed", required_argument, NULL, 's'},     {"seeds", required_argument, NULL, 'n'},
-    {"rounds", required_argument, NULL, 'r'},   {"steps", required_argument, NULL, 'S'},
-    {"seconds", required_argument, NULL, 't'},  {"jobs", required_argument, NULL, 'j'},
-    {"volatile", required_argument, NULL, 'v'}, {"faults", required_argument, NULL, 'f'},
-    {"cores", required_argument, NULL, 'c'},    {"shards", required_argument, NULL, 'H'},
-    {"volumes", required_argument, NULL, 'V'},  {"mode", required_argument, NULL, 'm'},
-    {"once", no_argument, NULL, 'o'},           {"trace", no_argument, NULL, 'T'},
-    {"mutant", required_argument, NULL, 'M'},   {"quiet", no_argument, NULL, 'q'},
-    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},
+    {"seeds", required_argument, NULL, 'n'},
+    {"rounds", required_argument, NULL, 'r'},
+    {"steps", required_argument, NULL, 'S'},
+    {"seconds", required_argument, NULL, 't'},
+    {"jobs", required_argument, NULL, 'j'},
+    {"volatile", required_argument, NULL, 'v'},
+    {"faults", required_argument, NULL, 'f'},
+    {"cores", required_argument, NULL, 'c'},
+    {"shards", required_argument, NULL, 'H'},
+    {"volumes", required_argument, NULL, 'V'},
+    {"mode", required_argument, NULL, 'm'},
+    {"once", no_argument, NULL, 'o'},
+    {"trace", no_argument, NULL, 'T'},
+    {"mutant", required_argument, NULL, 'M'},
+    {"script", required_argument, NULL, 'x'},
+    {"every", required_argument, NULL, 'e'},
+    {"variants", required_argument, NULL, 'N'},
+    {"stride", required_argument, NULL, 'I'},
+    {"crash-at", required_argument, NULL, 'C'},
+    {"second-at", required_argument, NULL, 'D'},
+    {"variant", required_argument, NULL, 'R'},
+    {"kill", required_argument, NULL, 'K'},
+    {"fail-device", required_argument, NULL, 'F'},
+    {"fail-at", required_argument, NULL, 'A'},
+    {"quiet", no_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
+/* clang-format on */
 
 static void usage(FILE *to)
 {
     fputs("usage: blkcache-sim [--seed N] [--seeds N] [--rounds N] [--steps N] [--once] [--trace]\n"
           "         [--seconds N] [--jobs N] [--volatile 0|1] [--faults 0|1] [--cores 1..4]\n"
-          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--quiet]\n",
+          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--quiet]\n"
+          "       blkcache-sim --script NAME|all --every crash|double|error [--variants N] "
+          "[--stride N]\n"
+          "       blkcache-sim --script NAME [--crash-at STEP] [--second-at STEP] [--variant N]\n"
+          "         [--kill 0|1] [--fail-device N] [--fail-at N] [--trace]\n"
+          "scripts:\n",
           to);
+    for (uint32_t i = 0; i < sim_script_count; i++)
+        fprintf(to, "  %-14s %s\n", sim_scripts[i].name, sim_scripts[i].text);
 }
 
 static bool parse(struct options *options, int argc, char **argv)
 {
+    struct sim_mishap *only = &options->drive.only;
     int option;
 
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -83,6 +115,16 @@ static bool parse(struct options *options, int argc, char **argv)
 #ifdef ENGINE_MUTANTS
         case 'M': engine_mutant = (int)value; break;
 #endif
+        case 'x': options->script = optarg; break;
+        case 'e': options->every = optarg; break;
+        case 'N': options->drive.variants = (uint32_t)value; break;
+        case 'I': options->drive.stride = (uint32_t)value; break;
+        case 'C': only->crash_step = value; break;
+        case 'D': only->second_step = value; break;
+        case 'R': only->variant = (uint32_t)value; break;
+        case 'K': only->killed = value != 0; break;
+        case 'F': only->fail_device = (uint32_t)value; break;
+        case 'A': only->fail_io = value; break;
         case 'q': options->quiet = true; break;
         case 'h': usage(stdout); exit(0);
         default: return false;
@@ -159,25 +201,67 @@ static void run_seed(struct sim_world *world, const struct options *options, uin
         printf("hash %016" PRIx64 "\n", first);
 }
 
-static int worker(const struct options *options, unsigned number, int report)
+static void run_script(struct sim_world *world, const struct options *options,
+                       const struct sim_script *script)
 {
-    struct sim_world *world = sim_world_create();
+    const struct sim_drive *drive = &options->drive;
+
+    if (options->every == NULL)
+        sim_drive_one(world, script, drive);
+    else if (strcmp(options->every, "crash") == 0)
+        sim_drive_crashes(world, script, drive);
+    else if (strcmp(options->every, "double") == 0)
+        sim_drive_double(world, script, drive);
+    else
+        sim_drive_errors(world, script, drive);
+}
+
+static void run_scripts(struct sim_world *world, const struct options *options)
+{
+    bool all = strcmp(options->script, "all") == 0;
+    const struct sim_script *one = sim_script_find(options->script);
+
+    if (!all && one == NULL) {
+        fprintf(stderr, "blkcache-sim: no script is called %s\n", options->script);
+        exit(2);
+    }
+    for (uint32_t i = 0; i < sim_script_count; i++)
+        if (all || &sim_scripts[i] == one)
+            run_script(world, options, &sim_scripts[i]);
+}
+
+static void run_seeds(struct sim_world *world, const struct options *options, unsigned number)
+{
     time_t end = time(NULL) + (time_t)options->seconds;
 
-    sim_failing_world = world;
-    signal(SIGABRT, on_signal);
-    signal(SIGSEGV, on_signal);
     for (uint64_t i = number;; i += options->jobs) {
         if (options->seconds != 0 ? time(NULL) >= end : i >= options->seeds)
             break;
         run_seed(world, options, options->seed + i);
     }
+}
+
+static int worker(struct options *options, unsigned number, int report)
+{
+    struct sim_world *world = sim_world_create();
+
+    sim_failing_world = world;
+    signal(SIGABRT, on_signal);
+    signal(SIGSEGV, on_signal);
+    options->drive.seed = options->seed;
+    options->drive.print = options->trace;
+    options->drive.worker = number;
+    options->drive.workers = options->jobs;
+    if (options->script != NULL)
+        run_scripts(world, options);
+    else
+        run_seeds(world, options, number);
     if (write(report, &world->totals, sizeof(world->totals)) != sizeof(world->totals))
         return 1;
     return 0;
 }
 
-static bool run_workers(const struct options *options, struct sim_totals *sum)
+static bool run_workers(struct options *options, struct sim_totals *sum)
 {
     bool good = true;
     int ends[2];
@@ -203,8 +287,13 @@ static bool run_workers(const struct options *options, struct sim_totals *sum)
 
 int main(int argc, char **argv)
 {
-    struct options options = {
-        .choice = {-1, -1, -1, -1, -1, -1}, .seed = 1, .seeds = 1, .rounds = 30, .jobs = 1};
+    struct options options = {.choice = {-1, -1, -1, -1, -1, -1},
+                              .seed = 1,
+                              .seeds = 1,
+                              .rounds = 30,
+                              .jobs = 1,
+                              .drive.variants = 3,
+                              .drive.stride = 10};
     struct sim_totals sum = {0};
     struct timespec begin, end;
     bool good;

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "tests/sim/sim-world.h"
+#include "tests/sim/sim-script.h"
 
 void sim_client_reset(struct sim_world *world)
 {
@@ -46,7 +46,7 @@ void sim_client_recovered(struct sim_world *world)
     struct sim_client *client = &world->client;
 
     client->quiet = false;
-    client->check_all = sim_random_percent(&client->random, 10);
+    client->check_all = sim_random_percent(&client->random, 10) || client->check_always;
     client->checking = sim_random_percent(&client->random, 80) || client->check_all;
     client->next_ns = world->now_ns;
     if (client->checking)
@@ -189,16 +189,6 @@ static bool choose(struct sim_world *world, struct sim_want *want)
     return true;
 }
 
-/* ---- scripts ---------------------------------------------------------------------------- */
-
-static bool script_want(struct sim_client *client, struct sim_want *want)
-{
-    if (client->script_next == client->script_count || client->open >= client->script_depth)
-        return false;
-    *want = client->script[client->script_next++];
-    return true;
-}
-
 /* ---- turns ------------------------------------------------------------------------------ */
 
 bool sim_client_ready(const struct sim_world *world)
@@ -208,21 +198,25 @@ bool sim_client_ready(const struct sim_world *world)
     if (world->phase != PHASE_SERVE || client->quiet || client->next_ns > world->now_ns)
         return false;
     if (client->script != NULL)
-        return client->open < client->script_depth &&
-               (client->checking || client->script_next < client->script_count);
+        return client->open < client->script->depth &&
+               (client->checking ||
+                client->script_next < client->script->count * client->script->repeat);
     return client->open < SIM_REQUESTS_MAX &&
            client->open < world->config.workload.connections * world->config.workload.depth;
 }
 
-void sim_client_run(struct sim_world *world)
+bool sim_client_run(struct sim_world *world)
 {
     struct sim_client *client = &world->client;
     struct sim_want want;
     bool checks = check_want(world, &want);
+    bool wants =
+        checks || (client->script != NULL ? sim_script_next(world, &want) : choose(world, &want));
 
-    if (checks || (client->script != NULL ? script_want(client, &want) : choose(world, &want)))
+    if (wants)
         sim_request_submit(world, &want);
     if (client->script == NULL && !checks)
         client->next_ns =
             world->now_ns + sim_random_below(&client->random, world->config.workload.think_ns + 1);
+    return wants;
 }

@@ -75,6 +75,11 @@ void disk_reset(struct disk *disk, const struct disk_traits *traits, uint64_t se
     disk->count = 0;
 }
 
+void disk_reseed(struct disk *disk, uint64_t seed)
+{
+    disk->random = sim_random_stream(seed, 2000 + disk->number);
+}
+
 struct disk_traits *disk_traits(struct disk *disk)
 {
     return &disk->traits;

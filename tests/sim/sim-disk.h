@@ -110,6 +110,9 @@ void disk_heal(struct disk *disk, uint64_t now_ns);
 void disk_fail_nth(struct disk *disk, uint64_t nth);
 uint64_t disk_io_count(const struct disk *disk); /* submitted since the reset */
 
+/* Other decisions from now on. */
+void disk_reseed(struct disk *disk, uint64_t seed);
+
 /* Flips a few bits, durably. */
 void disk_rot(struct disk *disk, uint64_t offset, uint32_t bytes);
 

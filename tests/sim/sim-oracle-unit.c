@@ -264,7 +264,7 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     unit_forget(unit, flushed);
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
-    garbage = garbage && (unit->pending_mask != 0 || unit->past_count > 0);
+    garbage = garbage && (unit->pending_mask != 0 || unit->past_count > 0 || unit->failed);
     unit->pending_mask = 0;
     unit->state_count = 0;
     unit->failed = false;

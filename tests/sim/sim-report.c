@@ -26,6 +26,9 @@ void sim_report(const struct sim_totals *t, double seconds)
 
     printf("seeds %" PRIu64 ", rounds %" PRIu64 " (%.0f per second), steps %" PRIu64 "\n", t->seeds,
            t->rounds, seconds > 0 ? (double)t->rounds / seconds : 0.0, t->steps);
+    if (t->crash_points + t->failed_ios > 0)
+        printf("scripts: crash points %" PRIu64 ", failed I/Os %" PRIu64 "\n", t->crash_points,
+               t->failed_ios);
     printf("crashes: %" PRIu64 " of power, %" PRIu64 " of the process, %" PRIu64
            " of these before serving; clean stops %" PRIu64 "\n",
            t->crashes_power, t->crashes_kill, t->crashes_boot, t->clean_stops);

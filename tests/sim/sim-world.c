@@ -199,8 +199,11 @@ static bool run_somebody(struct sim_world *world)
         return false;
     chosen = ready[count > 1 ? sim_random_below(&world->random, count) : 0];
     if (chosen == SIM_CORES_MAX) {
-        sim_client_run(world);
-        return true;
+        if (sim_client_run(world))
+            return true;
+        if (count == 1)
+            return false;
+        chosen = ready[0];
     }
     world->trace.step++;
     world->trace.now_ns = world->now_ns;
@@ -222,7 +225,7 @@ bool sim_world_advance(struct sim_world *world)
         next = next_event_ns(world);
         if (next == UINT64_MAX) {
             sim_boot_advance(world);
-            if (world->phase != phase)
+            if (world->phase != phase || next_event_ns(world) != UINT64_MAX)
                 return true;
             if (world->healed)
                 return false;
@@ -279,7 +282,7 @@ static void describe_stuck(struct sim_world *world)
 
 /* Liveness: when faults cease, everything ends in bounded steps and time.  They cease at the latest
  * when nothing ends any more. */
-static void check_progress(struct sim_world *world)
+void sim_world_check_progress(struct sim_world *world)
 {
     uint64_t since = world->progress_step > world->phase_since_step ? world->progress_step
                                                                     : world->phase_since_step;
@@ -304,7 +307,7 @@ void sim_world_until(struct sim_world *world, enum sim_phase phase)
             describe_stuck(world);
             sim_fail(world, "nothing will ever happen again in %s", phase_name(world->phase));
         }
-        check_progress(world);
+        sim_world_check_progress(world);
     }
 }
 
@@ -380,7 +383,7 @@ static void wait_for_answers(struct sim_world *world)
             describe_stuck(world);
             sim_fail(world, "requests are never answered");
         }
-        check_progress(world);
+        sim_world_check_progress(world);
     }
 }
 
@@ -454,11 +457,13 @@ static void add_counters(struct sim_world *world, uint32_t shard)
 /* Before shards go. */
 static void collect(struct sim_world *world)
 {
-    for (uint32_t i = 0; shards_exist(world) && i < world->config.shards; i++)
+    if (world->phase < PHASE_RECOVER || world->phase > PHASE_STOPPED)
+        return;
+    for (uint32_t i = 0; i < world->config.shards; i++)
         add_counters(world, i);
 }
 
-static void collect_disks(struct sim_world *world)
+void sim_world_count(struct sim_world *world)
 {
     struct sim_totals *totals = &world->totals;
 
@@ -506,7 +511,7 @@ static void run_steps(struct sim_world *world, uint64_t steps)
             describe_stuck(world);
             sim_fail(world, "nothing will ever happen again in %s", phase_name(world->phase));
         }
-        check_progress(world);
+        sim_world_check_progress(world);
     }
 }
 
@@ -548,6 +553,6 @@ void sim_world_run(struct sim_world *world, uint32_t rounds)
     for (uint32_t i = 0; i < rounds; i++)
         run_round(world);
     sim_world_finish(world);
-    collect_disks(world);
+    sim_world_count(world);
     world->totals.seeds++;
 }

@@ -40,6 +40,7 @@
 #define SIM_DAMAGED_MAX  512u
 #define SIM_ZERO_BLOCKS  300u /* of a zero or trim */
 
+struct sim_script;
 struct sim_world;
 
 /* ---- cores ------------------------------------------------------------------------------ */
@@ -173,10 +174,11 @@ struct sim_client {
     uint32_t check_count, check_next;
     uint16_t check_volume;
     bool checking, check_all;
-    bool quiet;                    /* asks for nothing more */
-    int last_error;                /* of the request that was answered last */
-    const struct sim_want *script; /* instead of chance; one at a time unless overlapping */
-    uint32_t script_count, script_next, script_depth;
+    bool quiet;                      /* asks for nothing more */
+    int last_error;                  /* of the request that was answered last */
+    bool check_always;               /* after each recovery, all blocks */
+    const struct sim_script *script; /* instead of chance */
+    uint32_t script_next;
 };
 
 /* ---- the machine ------------------------------------------------------------------------- */
@@ -234,6 +236,7 @@ struct sim_damage {
 };
 
 struct sim_totals {
+    uint64_t crash_points, failed_ios; /* of scripts */
     uint64_t seeds, rounds, crashes_power, crashes_kill, crashes_boot, clean_stops, steps;
     uint64_t requests[OPS], request_errors, bytes_checked;
     uint64_t faults_errors, faults_slow, faults_stuck, faults_misdirected, faults_rot;
@@ -289,6 +292,11 @@ void sim_world_phase(struct sim_world *world, enum sim_phase phase);
 /* Clean stop after everything was destaged: backing stores are the model.  */
 void sim_world_finish(struct sim_world *world);
 
+/* Dies when nothing has been achieved for too long. */
+void sim_world_check_progress(struct sim_world *world);
+/* Adds what the disks and the oracle counted to the totals. */
+void sim_world_count(struct sim_world *world);
+
 /* Prints what, where and how to repeat it; ends the process with 1. */
 void sim_fail(struct sim_world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3), noreturn));
@@ -333,7 +341,8 @@ void sim_request_drop_all(struct sim_world *world);
 void sim_client_reset(struct sim_world *world);
 void sim_client_recovered(struct sim_world *world);
 bool sim_client_ready(const struct sim_world *world);
-void sim_client_run(struct sim_world *world);
+/* False when it had nothing to ask after all. */
+bool sim_client_run(struct sim_world *world);
 
 /* ---- sim-fault.c ------------------------------------------------------------------------ */
 

@@ -3,4 +3,4 @@
 # Simulated machines that crash: fixed seeds, each run twice with equal decisions.
 . "$srcdir/tests/functions.sh"
 
-"$builddir/tests/sim/blkcache-sim" --seed 1 --seeds 200 --rounds 10 --faults 0 --jobs "$(nproc)"
+"$builddir/tests/sim/blkcache-sim" --seed 1 --seeds 150 --rounds 12 --faults 0
