@@ -17,10 +17,20 @@ static uint32_t fixed(int choice, uint32_t drawn)
     return choice >= 0 ? (uint32_t)choice : drawn;
 }
 
+enum style {
+    STYLE_MIXED,
+    STYLE_LOG,
+    STYLE_CACHE
+};
+
 static void choose_delays(struct disk_traits *traits, struct sim_random *random, uint32_t scale)
 {
     traits->delay_min_ns = scale * PICK(random, 0, 1, 10);
     traits->delay_max_ns = traits->delay_min_ns + scale * PICK(random, 1, 10, 100);
+    if (sim_random_percent(random, 20)) { /* a long tail is no fault */
+        traits->slow_ppm = PICK(random, 2000, 20000);
+        traits->slow_ns = scale * PICK(random, 1000, 10000);
+    }
 }
 
 /* Many seeds have no faults, and those that have any, few kinds at once: otherwise each hides what
@@ -67,6 +77,42 @@ static void choose_faults(struct sim_config *config, struct sim_random *random,
         faults->clock_jump_ppm = PICK(random, 100, 1000);
 }
 
+/* The log fills and is reclaimed again and again, with few flushes. */
+static void workload_log(struct sim_config *config, struct sim_random *random)
+{
+    struct sim_workload *load = &config->workload;
+
+    load->read = PICK(random, 5, 20);
+    load->write = 80;
+    load->flush = PICK(random, 0, 1);
+    load->hot_percent = PICK(random, 0, 0, 20);
+    load->blocks_max = PICK(random, 4, 16, 40);
+    load->large_percent = PICK(random, 10, 40);
+    load->odd_percent = load->sector_percent = 2;
+    load->think_ns = PICK(random, 0, 1000);
+    config->segments = PICK(random, 16, 16, 20);
+    config->steps_max = 10000;
+}
+
+/* Much is read and little written: fills, promotions, hot blocks that are kept. */
+static void workload_cache(struct sim_config *config, struct sim_random *random)
+{
+    struct sim_workload *load = &config->workload;
+
+    load->read = 80;
+    load->write = PICK(random, 2, 10);
+    load->flush = 1;
+    load->hot_percent = PICK(random, 50, 80, 95);
+    load->hot_blocks = PICK(random, 50, 150, 400);
+    load->blocks_max = PICK(random, 4, 16);
+    load->sector_percent = load->odd_percent = 1;
+    load->no_fill_percent = 0;
+    load->think_ns = 0;
+    config->segments = PICK(random, 16, 16, 20);
+    config->frames = SHARD_FRAMES_MIN;
+    config->steps_max = 10000;
+}
+
 static void choose_workload(struct sim_workload *load, struct sim_random *random)
 {
     load->connections = sim_random_range(random, 1, SIM_CONNECTIONS);
@@ -92,11 +138,12 @@ static void choose_workload(struct sim_workload *load, struct sim_random *random
 }
 
 static void choose_volume(struct sim_volume_config *volume, struct sim_random *random,
-                          const struct sim_choice *choice)
+                          const struct sim_choice *choice, enum style style)
 {
     static const uint32_t modes[] = {MODE_WRITE_BACK,    MODE_WRITE_BACK,   MODE_WRITE_BACK,
                                      MODE_WRITE_THROUGH, MODE_WRITE_AROUND, MODE_PASS_THROUGH};
-    uint32_t blocks = PICK(random, 16, 64, 200, 512, 1000);
+    uint32_t blocks =
+        style == STYLE_MIXED ? PICK(random, 16, 64, 200, 512, 1000) : PICK(random, 512, 1000);
 
     memset(volume, 0, sizeof(*volume));
     volume->mode = (uint8_t)fixed(choice->mode, pick(random, modes, 6));
@@ -116,8 +163,11 @@ static void choose_volume(struct sim_volume_config *volume, struct sim_random *r
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
+    enum style style = STYLE_MIXED;
 
     memset(config, 0, sizeof(*config));
+    if (sim_random_percent(&random, 30))
+        style = sim_random_percent(&random, 50) ? STYLE_LOG : STYLE_CACHE;
     config->seed = seed;
     config->cores = fixed(choice->cores, sim_random_range(&random, 1, SIM_CORES_MAX));
     config->shards = fixed(choice->shards, PICK(&random, 1, 1, 2, 4));
@@ -128,13 +178,17 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     config->flash.garbage = sim_random_percent(&random, 20);
     choose_delays(&config->flash, &random, 1000);
     for (uint32_t i = 0; i < config->volume_count; i++)
-        choose_volume(&config->volumes[i], &random, choice);
+        choose_volume(&config->volumes[i], &random, choice, style);
     choose_workload(&config->workload, &random);
-    choose_faults(config, &random, choice);
     config->core_ns = PICK(&random, 50, 500, 5000);
     config->stall_ppm = PICK(&random, 0, 500, 5000);
     config->steps_max = PICK(&random, 100, 1000, 4000);
+    if (style == STYLE_LOG)
+        workload_log(config, &random);
+    else if (style == STYLE_CACHE)
+        workload_cache(config, &random);
     config->boot_crash_percent = PICK(&random, 0, 10, 40);
     config->clean_percent = PICK(&random, 5, 15, 40);
     config->kill_percent = PICK(&random, 0, 20, 100);
+    choose_faults(config, &random, choice);
 }

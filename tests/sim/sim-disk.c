@@ -444,11 +444,11 @@ void disk_heal(struct disk *disk, uint64_t now_ns)
     struct disk_traits *traits = &disk->traits;
 
     traits->read_error_ppm = traits->write_error_ppm = traits->flush_error_ppm = 0;
-    traits->slow_ppm = traits->stuck_ppm = traits->misdirect_ppm = 0;
+    traits->stuck_ppm = traits->misdirect_ppm = 0;
     disk->fail_at = 0;
     disk->removed = false;
     for (uint32_t i = 0; i < disk->count; i++)
-        if (disk->heap[i]->due_ns > now_ns)
+        if (disk->heap[i]->due_ns == UINT64_MAX)
             disk->heap[i]->due_ns = now_ns;
     for (uint32_t i = disk->count / 2; i-- > 0;)
         heap_down(disk, i);

@@ -103,7 +103,7 @@ void disk_remove(struct disk *disk, uint64_t now_ns);
 void disk_insert(struct disk *disk);
 bool disk_is_removed(const struct disk *disk);
 
-/* No more faults from now on, and what is stuck goes on. */
+/* No more faults from now on, and what is stuck goes on.  Slow stays slow. */
 void disk_heal(struct disk *disk, uint64_t now_ns);
 
 /* The `nth` I/O from now (1: the next) fails with EIO; 0: none. */
