@@ -91,6 +91,10 @@ run_cleanups() {
     local status=$? i
     trap - EXIT
     set +e
+    if [ $status -eq 0 ]; then
+        check_flash_left
+        status=$?
+    fi
     if [ $status -ne 0 ] && [ $status -ne 77 ]; then
         show_logs
     fi
@@ -126,6 +130,29 @@ end_process() {
     kill -KILL "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     return 0
+}
+
+# check_flash_left: whatever a test did, the flash that its daemon leaves is one
+# in which "blkcachectl check" finds nothing and that "dump" can print. A daemon
+# that still runs is killed, so that a crash is looked at, too. A test that
+# damages its flash on purpose says so by setting flash_is_damaged.
+flash_used=
+flash_is_damaged=
+check_flash_left() {
+    local log=$tmpdir/check-left.log
+    [ -n "$flash_used" ] && [ -z "$flash_is_damaged" ] && [ -e "$flash" ] || return 0
+    if [ -n "$daemon_pid" ] && kill -KILL "$daemon_pid" 2>/dev/null; then
+        wait "$daemon_pid" 2>/dev/null
+    fi
+    if ! "$builddir/blkcachectl" check "$flash" >"$log" 2>&1; then
+        echo "FAIL: blkcachectl check of the flash that the test left" >&2
+    elif ! "$builddir/blkcachectl" dump "$flash" >"$tmpdir/dump-left" 2>"$log"; then
+        echo "FAIL: blkcachectl dump of the flash that the test left" >&2
+    else
+        return 0
+    fi
+    tail -n 50 "$log" >&2
+    return 1
 }
 
 tmpdir=$(mktemp -d "${TMPDIR:-/tmp}/blkcached-test.XXXXXX")
@@ -233,6 +260,7 @@ write_config() {
 # serves. Sets daemon_pid.
 start_daemon() {
     requires_built blkcached blkcachectl
+    flash_used=yes
     rm -f "$nbd_socket" "$control_socket"
     ${DAEMON_WRAPPER:-} "$builddir/blkcached" --foreground -c "$config" "$@" >>"$daemon_log" 2>&1 &
     daemon_pid=$!

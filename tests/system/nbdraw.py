@@ -42,8 +42,9 @@ class Client:
 
     def __init__(self, path, timeout=30):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(timeout)
+        # Without a timeout, under which a full backlog would be an error.
         self.socket.connect(path)
+        self.socket.settimeout(timeout)
         self.lengths = {}  # cookie of a READ -> its length
         self.cookie = 0
 
