@@ -75,7 +75,7 @@ static void batch_replay(struct shard *shard, const struct entry *entries, uint3
 
         if (!recovery_entry_ok(shard, &entry) || footer->entry_count >= shard->segment_slots)
             continue;
-        if (entry.kind != ENTRY_ABSENT && !recovery_map_live(recovery->map, entry.slot))
+        if (!recovery_entry_live(recovery->map, &entry))
             continue;
         if (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_CLEAN) {
             data = chunk_block(shard, entry.slot);

@@ -134,9 +134,14 @@ static uint16_t entry_bits(const struct entry *entry)
     return bits;
 }
 
-bool recovery_map_live(const struct segment_header *header, uint32_t slot)
+/* Does this entry of the segment still count?  A segment that was kept stands behind records that
+ * are newer than its own: the map tells which of its records were current, and an `absent` has
+ * nothing left to hide, because the hand has passed everything older. */
+bool recovery_entry_live(const struct segment_header *header, const struct entry *entry)
 {
-    return !header || !header->map_valid || header->map[slot / 8] >> slot % 8 & 1;
+    if (!header || !header->map_valid)
+        return true;
+    return entry->kind != ENTRY_ABSENT && header->map[entry->slot / 8] >> entry->slot % 8 & 1;
 }
 
 /* Puts a footer's entries into slots[], to be linked when the ring order is known.  A slot of an
@@ -154,12 +159,12 @@ static void footer_stash(struct shard *shard, uint32_t index, const struct segme
 
         if (!recovery_entry_ok(shard, entry))
             continue;
+        if (!recovery_entry_live(header, entry))
+            continue;
         if (entry->kind == ENTRY_ABSENT) {
             segment->found |= FOUND_REPLAY;
             continue;
         }
-        if (!recovery_map_live(header, entry->slot))
-            continue;
         slot = &shard->slots[(index << shard->segment_shift) + entry->slot];
         slot_key_set(slot, key_of(entry->volume, entry->block));
         slot->crc = entry->crc;
@@ -430,8 +435,7 @@ static void footer_replay(struct shard *shard, uint32_t index)
     for (uint32_t i = 0; i < footer->entry_count; i++) {
         const struct entry *entry = &footer->entries[i];
 
-        if (recovery_entry_ok(shard, entry) &&
-            (entry->kind == ENTRY_ABSENT || recovery_map_live(best, entry->slot)))
+        if (recovery_entry_ok(shard, entry) && recovery_entry_live(best, entry))
             recovery_entry_replay(shard, index, entry);
     }
 }

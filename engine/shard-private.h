@@ -655,7 +655,7 @@ void recovery_fail(struct shard *shard, int error);
 bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc);
 /* An entry that can be believed as far as its form goes, of a volume that is still there. */
 bool recovery_entry_ok(struct shard *shard, const struct entry *entry);
-bool recovery_map_live(const struct segment_header *header, uint32_t slot);
+bool recovery_entry_live(const struct segment_header *header, const struct entry *entry);
 void recovery_marks_note(struct shard *shard, uint64_t watermark, uint64_t durable_lsn);
 void recovery_entry_replay(struct shard *shard, uint32_t segment, const struct entry *entry);
 

@@ -146,11 +146,15 @@ static void carry_out(struct host *host, const struct action *action)
     case ACTION_READ_BACKING: read_backing(host, action); return;
     case ACTION_WRITE_BACKING:
         host->backing_writes++;
-        memcpy(host->backing + action->offset, action->data, action->length);
+        done.result = host->backing_error;
+        if (done.result == 0)
+            memcpy(host->backing + action->offset, action->data, action->length);
         break;
     case ACTION_ZERO_BACKING:
         host->backing_writes++;
-        memset(host->backing + action->offset, 0, action->length);
+        done.result = host->backing_error;
+        if (done.result == 0)
+            memset(host->backing + action->offset, 0, action->length);
         break;
     case ACTION_FLUSH_FLASH:
         host->flash_flushes++;

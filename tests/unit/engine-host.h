@@ -25,6 +25,7 @@ struct host {
     uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
     uint64_t notices[16];
     int last_error;
+    int backing_error; /* negative errno: what writes to the backing store end with */
     uint32_t retired[16], retired_count;
     struct piece piece;
     uint32_t queue_head, queue_tail;

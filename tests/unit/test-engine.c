@@ -161,6 +161,33 @@ START_TEST(dirty_block_is_not_invalidated)
 }
 END_TEST
 
+/* The segment with the `absent` also holds what a dead backing store does not take: reclaim keeps it and
+ * gives it a place in the ring behind the block's newer record, which must not be hidden by that. */
+START_TEST(absent_in_a_kept_segment_hides_nothing)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 10);
+
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    host_destage_all(host);
+    ck_assert_int_eq(host_invalidate(host, 9, 1, 0), 0);
+    host->backing_error = -EIO;
+    ck_assert_int_eq(host_write(host, 64, 48, 0, 0, 0), 0); /* most of the segment */
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(host_write(host, 128, 64, 0, 0, 0), 0);
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, PIECE_FUA), 0);
+    for (int i = 0; i < _i; i++) { /* until one segment was passed and the other was not */
+        ck_assert_int_eq(host_write(host, 128, 64, 0, 0, 0), 0);
+        host_idle(host, 200000000);
+    }
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_int_eq(host_read(host, 9, 1, 0), 0);
+    host->backing_error = 0;
+    host_destage_all(host);
+    ck_assert(memcmp(host->backing, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES) == 0);
+    host_free(host);
+}
+END_TEST
+
 START_TEST(scan_does_not_wear_a_full_flash)
 {
     struct host *host = host_new(MODE_WRITE_BACK, false, 9);
@@ -191,6 +218,7 @@ int main(void)
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
     tcase_add_test(cases, dirty_block_is_not_invalidated);
+    tcase_add_loop_test(cases, absent_in_a_kept_segment_hides_nothing, 38, 50);
     tcase_add_test(cases, scan_does_not_wear_a_full_flash);
     return unit_run("engine", cases);
 }
