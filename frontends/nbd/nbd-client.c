@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "frontends/nbd/nbd-greeter.h"
+#include "frontends/nbd/nbd-handshake.h"
 #include "frontends/nbd/nbd-receive.h"
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
@@ -110,16 +111,18 @@ void nbd_client_stop(struct nbd_client *client)
 
 /* ---- the beginning ---------------------------------------------------------------------- */
 
-void nbd_client_transmit(struct nbd_client *client, struct volume *volume, bool structured,
+void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *handshake,
                          const unsigned char *input, size_t bytes)
 {
     const struct nbd_limits *limits = &client->own->server->limits;
+    struct volume *volume = handshake->volume;
 
     assert(bytes <= NBD_INPUT_BYTES);
     client->volume = volume;
     client->rules.bytes = volume->bytes;
     client->rules.read_only = volume->read_only;
-    client->rules.structured = structured;
+    client->rules.style = (uint8_t)nbd_handshake_style(handshake);
+    client->header_bytes = handshake->extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
     client->slots = calloc(limits->requests_max, sizeof(*client->slots));
     client->input = malloc(NBD_INPUT_BYTES);
     client->vectors = malloc(NBD_VECTORS_MAX * sizeof(*client->vectors));

@@ -33,6 +33,7 @@
 
 struct nbd_core;
 struct nbd_greeter;
+struct nbd_handshake;
 
 /* Bytes that one receive may bring: headers and small payloads, in bulk. */
 #define NBD_INPUT_BYTES (64u << 10)
@@ -62,6 +63,7 @@ struct nbd_client {
     /* TRANSMIT, and DRAIN. */
     struct volume *volume;
     struct nbd_rules rules;
+    uint32_t header_bytes; /* of a request, by rules.style */
 
     /* Receiving. */
     struct core_op receive;
@@ -95,7 +97,7 @@ struct nbd_client {
 int nbd_client_open(struct nbd_core *own, struct core *core, int fd);
 
 /* The handshake succeeded: sets up what transmission needs.  `input` was received already. */
-void nbd_client_transmit(struct nbd_client *client, struct volume *volume, bool structured,
+void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *handshake,
                          const unsigned char *input, size_t bytes);
 
 /* Takes no more requests; answers those in flight, then closes. */

@@ -72,8 +72,7 @@ static void conclude(struct nbd_client *client)
 
     core_timer_disarm(client->core, &client->timeout);
     if (greeter->result == NBD_HANDSHAKE_TRANSMIT) {
-        nbd_client_transmit(client, handshake->volume, handshake->structured,
-                            greeter->input + greeter->input_start,
+        nbd_client_transmit(client, handshake, greeter->input + greeter->input_start,
                             greeter->input_end - greeter->input_start);
     } else if (handshake->why != NULL) {
         failed(client, handshake->why);

@@ -80,18 +80,27 @@ static struct volume *find_export(struct cache *cache, const unsigned char *name
     return NULL;
 }
 
-uint16_t nbd_handshake_flags(const struct volume *volume, bool structured)
+/* The transmission flags of a volume. */
+static uint16_t transmission_flags(const struct nbd_handshake *handshake,
+                                   const struct volume *volume)
 {
     unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
                      NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
 
-    if (structured)
+    if (handshake->structured || handshake->extended)
         flags |= NBD_FLAG_SEND_DF;
     if (volume->read_only)
         flags |= NBD_FLAG_READ_ONLY;
     else
         flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
     return (uint16_t)flags;
+}
+
+enum nbd_style nbd_handshake_style(const struct nbd_handshake *handshake)
+{
+    return handshake->extended     ? NBD_STYLE_EXTENDED
+           : handshake->structured ? NBD_STYLE_STRUCTURED
+                                   : NBD_STYLE_SIMPLE;
 }
 
 /* ---- options ---------------------------------------------------------------------------- */
@@ -107,7 +116,7 @@ static enum nbd_handshake_result transmit(struct nbd_handshake *handshake, struc
 {
     handshake->state = NBD_HANDSHAKE_DONE;
     handshake->volume = volume;
-    handshake->flags = nbd_handshake_flags(volume, handshake->structured);
+    handshake->flags = transmission_flags(handshake, volume);
     return NBD_HANDSHAKE_TRANSMIT;
 }
 
@@ -120,9 +129,11 @@ static enum nbd_handshake_result export_name(struct nbd_handshake *handshake,
     /* The answer to this option has no way to say no. */
     if (volume == NULL)
         return close_because(handshake, "unknown export in EXPORT_NAME");
+    if (handshake->extended)
+        return close_because(handshake, "EXPORT_NAME after EXTENDED_HEADERS");
     place = output_take(output, 10);
     be64_store(place, volume->bytes);
-    be16_store(place + 8, nbd_handshake_flags(volume, handshake->structured));
+    be16_store(place + 8, transmission_flags(handshake, volume));
     if (!handshake->no_zeroes)
         memset(output_take(output, NBD_EXPORT_ZEROES_BYTES), 0, NBD_EXPORT_ZEROES_BYTES);
     return transmit(handshake, volume);
@@ -145,7 +156,7 @@ static void info_export(struct nbd_handshake *handshake, const struct volume *vo
     place = output_take(output, 12);
     be16_store(place, NBD_INFO_EXPORT);
     be64_store(place + 2, volume->bytes);
-    be16_store(place + 10, nbd_handshake_flags(volume, handshake->structured));
+    be16_store(place + 10, transmission_flags(handshake, volume));
 }
 
 static void info_block_size(struct nbd_handshake *handshake, struct output *output)
@@ -244,9 +255,21 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
         }
         break;
     case NBD_OPT_STRUCTURED_REPLY:
+        if (empty && handshake->extended) {
+            output_error(output, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_EXT_HEADER_REQD,
+                         "extended headers are in use");
+            return NBD_HANDSHAKE_MORE;
+        }
         if (empty) {
             handshake->structured = true;
             output_reply(output, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, 0);
+            return NBD_HANDSHAKE_MORE;
+        }
+        break;
+    case NBD_OPT_EXTENDED_HEADERS:
+        if (empty) {
+            handshake->extended = true;
+            output_reply(output, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK, 0);
             return NBD_HANDSHAKE_MORE;
         }
         break;
@@ -268,6 +291,7 @@ static void skipped(struct nbd_handshake *handshake, struct output *output)
     case NBD_OPT_INFO:
     case NBD_OPT_GO:
     case NBD_OPT_STRUCTURED_REPLY:
+    case NBD_OPT_EXTENDED_HEADERS:
         output_error(output, handshake->option, NBD_REP_ERR_TOO_BIG, "too much option data");
         break;
     default: output_error(output, handshake->option, NBD_REP_ERR_UNSUP, "unknown option"); break;

@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "frontends/nbd/nbd-protocol.h"
+
 struct cache;
 struct volume;
 
@@ -56,6 +58,7 @@ struct nbd_handshake {
 
     /* What was agreed on. */
     bool structured;
+    bool extended;  /* takes precedence over `structured` */
     uint16_t flags; /* enum nbd_transmission_flag */
     struct volume *volume;
 
@@ -73,7 +76,7 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake,
                                              size_t *consumed, unsigned char *output,
                                              size_t *output_bytes);
 
-/* The transmission flags of a volume. */
-uint16_t nbd_handshake_flags(const struct volume *volume, bool structured);
+/* The style of messages that was negotiated. */
+enum nbd_style nbd_handshake_style(const struct nbd_handshake *handshake);
 
 #endif

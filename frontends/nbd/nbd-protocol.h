@@ -40,14 +40,19 @@ enum nbd_option {
     NBD_OPT_EXTENDED_HEADERS = 11,
 };
 
-#define NBD_REP_ACK         UINT32_C(1)
-#define NBD_REP_SERVER      UINT32_C(2)
-#define NBD_REP_INFO        UINT32_C(3)
-#define NBD_REP_ERR         UINT32_C(0x80000000) /* set in every error */
-#define NBD_REP_ERR_UNSUP   (NBD_REP_ERR + 1)
-#define NBD_REP_ERR_INVALID (NBD_REP_ERR + 3)
-#define NBD_REP_ERR_UNKNOWN (NBD_REP_ERR + 6)
-#define NBD_REP_ERR_TOO_BIG (NBD_REP_ERR + 9)
+#define NBD_REP_ACK                 UINT32_C(1)
+#define NBD_REP_SERVER              UINT32_C(2)
+#define NBD_REP_INFO                UINT32_C(3)
+#define NBD_REP_META_CONTEXT        UINT32_C(4)
+#define NBD_REP_ERR                 UINT32_C(0x80000000) /* set in every error */
+#define NBD_REP_ERR_UNSUP           (NBD_REP_ERR + 1)
+#define NBD_REP_ERR_POLICY          (NBD_REP_ERR + 2)
+#define NBD_REP_ERR_INVALID         (NBD_REP_ERR + 3)
+#define NBD_REP_ERR_TLS_REQD        (NBD_REP_ERR + 5)
+#define NBD_REP_ERR_UNKNOWN         (NBD_REP_ERR + 6)
+#define NBD_REP_ERR_SHUTDOWN        (NBD_REP_ERR + 7)
+#define NBD_REP_ERR_TOO_BIG         (NBD_REP_ERR + 9)
+#define NBD_REP_ERR_EXT_HEADER_REQD (NBD_REP_ERR + 10)
 
 enum nbd_info {
     NBD_INFO_EXPORT = 0,
@@ -66,6 +71,8 @@ enum nbd_transmission_flag {
     NBD_FLAG_SEND_DF = 1 << 7,
     NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
     NBD_FLAG_SEND_CACHE = 1 << 10,
+    NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+    NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 /* ---- transmission ----------------------------------------------------------------------- */
@@ -73,10 +80,21 @@ enum nbd_transmission_flag {
 #define NBD_REQUEST_MAGIC          UINT32_C(0x25609513)
 #define NBD_SIMPLE_REPLY_MAGIC     UINT32_C(0x67446698)
 #define NBD_STRUCTURED_REPLY_MAGIC UINT32_C(0x668e33ef)
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
+#define NBD_EXTENDED_REPLY_MAGIC   UINT32_C(0x6e8a278c)
 
 #define NBD_REQUEST_BYTES          28u /* magic, flags, type, cookie, offset, length */
+#define NBD_EXTENDED_REQUEST_BYTES 32u /* the same, with a length of 64 bits */
 #define NBD_SIMPLE_REPLY_BYTES     16u /* magic, error, cookie */
 #define NBD_STRUCTURED_REPLY_BYTES 20u /* magic, flags, type, cookie, length */
+#define NBD_EXTENDED_REPLY_BYTES   32u /* magic, flags, type, cookie, offset, length */
+
+/* What was negotiated about the messages of this phase. */
+enum nbd_style {
+    NBD_STYLE_SIMPLE,     /* simple replies only */
+    NBD_STYLE_STRUCTURED, /* simple and structured ones */
+    NBD_STYLE_EXTENDED,   /* extended requests and replies only */
+};
 
 enum nbd_command {
     NBD_CMD_READ = 0,
@@ -86,12 +104,16 @@ enum nbd_command {
     NBD_CMD_TRIM = 4,
     NBD_CMD_CACHE = 5,
     NBD_CMD_WRITE_ZEROES = 6,
+    NBD_CMD_BLOCK_STATUS = 7,
 };
 
 enum nbd_command_flag {
     NBD_CMD_FLAG_FUA = 1 << 0,
     NBD_CMD_FLAG_NO_HOLE = 1 << 1,
     NBD_CMD_FLAG_DF = 1 << 2,
+    NBD_CMD_FLAG_REQ_ONE = 1 << 3,
+    NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+    NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
 };
 
 enum nbd_reply_flag {
@@ -101,7 +123,11 @@ enum nbd_reply_flag {
 enum nbd_reply_type {
     NBD_REPLY_TYPE_NONE = 0,
     NBD_REPLY_TYPE_OFFSET_DATA = 1,
+    NBD_REPLY_TYPE_OFFSET_HOLE = 2,
+    NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+    NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
     NBD_REPLY_TYPE_ERROR = (1 << 15) + 1,
+    NBD_REPLY_TYPE_ERROR_OFFSET = (1 << 15) + 2,
 };
 
 /* Error values: those of Linux, but fixed by the document. */
@@ -113,6 +139,7 @@ enum nbd_error {
     NBD_EINVAL = 22,
     NBD_ENOSPC = 28,
     NBD_EOVERFLOW = 75,
+    NBD_ENOTSUP = 95,
     NBD_ESHUTDOWN = 108,
 };
 

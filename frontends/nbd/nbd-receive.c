@@ -37,7 +37,7 @@ static void receive(struct nbd_client *client)
                            filling->wire.length - filling->filled, MSG_WAITALL);
     } else {
         uint32_t left = client->input_end - client->input_start;
-        uint32_t most = client->after_large_write && client->skip_bytes == 0 ? NBD_REQUEST_BYTES
+        uint32_t most = client->after_large_write && client->skip_bytes == 0 ? client->header_bytes
                                                                              : NBD_INPUT_BYTES;
 
         if (left > 0)
@@ -125,10 +125,10 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
         return;
     }
     slot = nbd_slot_take(client, wire);
-    client->after_large_write = nbd_request_payload_bytes(wire) > COPIED_BYTES_MAX;
+    client->after_large_write = nbd_request_payload_bytes(wire, &client->rules) > COPIED_BYTES_MAX;
     if (refusal.error != NBD_SUCCESS) {
         nbd_count(client->own, requests_refused);
-        client->skip_bytes = nbd_request_payload_bytes(wire);
+        client->skip_bytes = nbd_request_payload_bytes(wire, &client->rules);
         nbd_send_answer(slot, refusal.error, refusal.text);
         return;
     }
@@ -170,13 +170,15 @@ static bool parse_one(struct nbd_client *client, bool *blocked)
         client->skip_bytes -= here;
         return client->skip_bytes == 0;
     }
-    if (here < NBD_REQUEST_BYTES)
+    if (here < client->header_bytes)
         return false;
-    if (!nbd_request_parse(client->input + client->input_start, &wire)) {
+    if (!(client->rules.style == NBD_STYLE_EXTENDED
+              ? nbd_request_parse_extended
+              : nbd_request_parse)(client->input + client->input_start, &wire)) {
         protocol_error(client, "it sent something that is not a request");
         return false;
     }
-    if (nbd_request_payload_bytes(&wire) > NBD_PAYLOAD_BYTES_MAX) {
+    if (nbd_request_payload_bytes(&wire, &client->rules) > NBD_PAYLOAD_BYTES_MAX) {
         protocol_error(client, "it wants to write too much at once");
         return false;
     }
@@ -184,7 +186,7 @@ static bool parse_one(struct nbd_client *client, bool *blocked)
         client->stalled = *blocked = true;
         return false;
     }
-    client->input_start += NBD_REQUEST_BYTES;
+    client->input_start += client->header_bytes;
     take(client, &wire);
     return true;
 }

@@ -18,42 +18,54 @@ static unsigned simple(unsigned char *head, const struct nbd_request *request, u
     return NBD_SIMPLE_REPLY_BYTES;
 }
 
-/* A reply of one chunk: the last one, too. */
-static void chunk(unsigned char *head, const struct nbd_request *request, uint16_t type,
-                  uint32_t bytes)
+/* The header of a chunk with so many bytes behind it; returns its own length. */
+static unsigned chunk(unsigned char *head, const struct nbd_request *request, enum nbd_style style,
+                      uint16_t type, uint64_t bytes)
 {
-    be32_store(head, NBD_STRUCTURED_REPLY_MAGIC);
     be16_store(head + 4, NBD_REPLY_FLAG_DONE);
     be16_store(head + 6, type);
     memcpy(head + 8, request->cookie, sizeof(request->cookie));
-    be32_store(head + 16, bytes);
+    if (style == NBD_STYLE_EXTENDED) {
+        be32_store(head, NBD_EXTENDED_REPLY_MAGIC);
+        be64_store(head + 16, request->offset);
+        be64_store(head + 24, bytes);
+        return NBD_EXTENDED_REPLY_BYTES;
+    }
+    be32_store(head, NBD_STRUCTURED_REPLY_MAGIC);
+    be32_store(head + 16, (uint32_t)bytes);
+    return NBD_STRUCTURED_REPLY_BYTES;
 }
 
-unsigned nbd_reply_head(unsigned char *head, const struct nbd_request *request, bool structured,
-                        uint32_t error, const char *text)
+static unsigned error_chunk(unsigned char *head, const struct nbd_request *request,
+                            enum nbd_style style, uint32_t error, const char *text)
 {
-    unsigned char *body = head + NBD_STRUCTURED_REPLY_BYTES;
-    size_t text_bytes;
+    size_t text_bytes = text != NULL ? strnlen(text, NBD_REPLY_TEXT_BYTES_MAX) : 0;
+    unsigned bytes = chunk(head, request, style, (uint16_t)NBD_REPLY_TYPE_ERROR, 6 + text_bytes);
+
+    be32_store(head + bytes, error);
+    be16_store(head + bytes + 4, (uint16_t)text_bytes);
+    if (text_bytes != 0)
+        memcpy(head + bytes + 6, text, text_bytes);
+    return bytes + 6 + (unsigned)text_bytes;
+}
+
+unsigned nbd_reply_head(unsigned char *head, const struct nbd_request *request,
+                        enum nbd_style style, uint32_t error, const char *text)
+{
+    unsigned bytes;
 
     /* A simple reply does for any success without a payload, and it is shorter. */
-    if (!structured || (error == NBD_SUCCESS && request->type != NBD_CMD_READ))
+    if (style == NBD_STYLE_SIMPLE ||
+        (style == NBD_STYLE_STRUCTURED && error == NBD_SUCCESS && request->type != NBD_CMD_READ))
         return simple(head, request, error);
-    if (error != NBD_SUCCESS) {
-        text_bytes = text != NULL ? strnlen(text, NBD_REPLY_TEXT_BYTES_MAX) : 0;
-        chunk(head, request, (uint16_t)NBD_REPLY_TYPE_ERROR, (uint32_t)(6 + text_bytes));
-        be32_store(body, error);
-        be16_store(body + 4, (uint16_t)text_bytes);
-        if (text_bytes != 0)
-            memcpy(body + 6, text, text_bytes);
-        return (unsigned)(NBD_STRUCTURED_REPLY_BYTES + 6 + text_bytes);
-    }
-    if (request->length == 0) { /* a data chunk may not be empty */
-        chunk(head, request, NBD_REPLY_TYPE_NONE, 0);
-        return NBD_STRUCTURED_REPLY_BYTES;
-    }
-    chunk(head, request, NBD_REPLY_TYPE_OFFSET_DATA, (uint32_t)(8 + request->length));
-    be64_store(body, request->offset);
-    return NBD_STRUCTURED_REPLY_BYTES + 8;
+    if (error != NBD_SUCCESS)
+        return error_chunk(head, request, style, error, text);
+    /* A data chunk may not be empty. */
+    if (request->type != NBD_CMD_READ || request->length == 0)
+        return chunk(head, request, style, NBD_REPLY_TYPE_NONE, 0);
+    bytes = chunk(head, request, style, NBD_REPLY_TYPE_OFFSET_DATA, 8 + request->length);
+    be64_store(head + bytes, request->offset);
+    return bytes + 8;
 }
 
 uint32_t nbd_reply_error(int error)

@@ -6,9 +6,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Longest head: a structured error with a text of up to NBD_REPLY_TEXT_BYTES_MAX. */
+#include "frontends/nbd/nbd-protocol.h"
+
+/* Longest head: an extended error with a text of up to NBD_REPLY_TEXT_BYTES_MAX. */
 #define NBD_REPLY_TEXT_BYTES_MAX 48u
-#define NBD_REPLY_HEAD_BYTES_MAX (20u + 6u + NBD_REPLY_TEXT_BYTES_MAX)
+#define NBD_REPLY_HEAD_BYTES_MAX (32u + 6u + NBD_REPLY_TEXT_BYTES_MAX)
 
 struct nbd_request;
 
@@ -17,8 +19,8 @@ struct nbd_request;
  * `text`, or NULL, says more about it.  A read that succeeded is followed by request->length bytes
  * of payload.
  */
-unsigned nbd_reply_head(unsigned char *head, const struct nbd_request *request, bool structured,
-                        uint32_t error, const char *text);
+unsigned nbd_reply_head(unsigned char *head, const struct nbd_request *request,
+                        enum nbd_style style, uint32_t error, const char *text);
 
 /* The enum nbd_error for a negative errno (or 0). */
 uint32_t nbd_reply_error(int error);

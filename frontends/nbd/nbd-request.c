@@ -21,6 +21,18 @@ bool nbd_request_parse(const unsigned char *wire, struct nbd_request *request)
     return true;
 }
 
+bool nbd_request_parse_extended(const unsigned char *wire, struct nbd_request *request)
+{
+    if (be32_load(wire) != NBD_EXTENDED_REQUEST_MAGIC)
+        return false;
+    request->flags = be16_load(wire + 4);
+    request->type = be16_load(wire + 6);
+    memcpy(request->cookie, wire + 8, sizeof(request->cookie));
+    request->offset = be64_load(wire + 16);
+    request->length = be64_load(wire + 24);
+    return true;
+}
+
 static struct nbd_refusal refuse(uint32_t error, const char *text)
 {
     return (struct nbd_refusal){.error = error, .text = text};
@@ -53,8 +65,13 @@ struct nbd_refusal nbd_request_check(const struct nbd_request *request,
     if (type >= sizeof(commands) / sizeof(commands[0]) || !commands[type].known)
         return refuse(NBD_EINVAL, "unknown command");
     allowed = commands[type].flags;
-    if (!rules->structured)
+    if (rules->style == NBD_STYLE_SIMPLE)
         allowed &= (uint16_t)~NBD_CMD_FLAG_DF; /* was not offered */
+    if (rules->style == NBD_STYLE_EXTENDED && type == NBD_CMD_WRITE) {
+        if ((request->flags & NBD_CMD_FLAG_PAYLOAD_LEN) == 0)
+            return refuse(NBD_EINVAL, "a write needs a payload");
+        allowed |= NBD_CMD_FLAG_PAYLOAD_LEN;
+    }
     if ((request->flags & ~allowed) != 0)
         return refuse(NBD_EINVAL, "flag not valid for this command");
     if (commands[type].writes && rules->read_only)

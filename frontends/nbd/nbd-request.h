@@ -24,7 +24,7 @@ struct nbd_request {
 struct nbd_rules {
     uint64_t bytes; /* size of the export */
     bool read_only;
-    bool structured; /* negotiated */
+    uint8_t style; /* enum nbd_style: negotiated */
 };
 
 /* Why a request is refused. */
@@ -36,10 +36,18 @@ struct nbd_refusal {
 /* Reads the NBD_REQUEST_BYTES at `wire`.  False: not a request, the stream is out of step. */
 bool nbd_request_parse(const unsigned char *wire, struct nbd_request *request);
 
+/* The same with the NBD_EXTENDED_REQUEST_BYTES of an extended request. */
+bool nbd_request_parse_extended(const unsigned char *wire, struct nbd_request *request);
+
 /* Bytes that follow the header on the wire, whether the request is valid or not. */
-static inline uint64_t nbd_request_payload_bytes(const struct nbd_request *request)
+static inline uint64_t nbd_request_payload_bytes(const struct nbd_request *request,
+                                                 const struct nbd_rules *rules)
 {
-    return request->type == NBD_CMD_WRITE ? request->length : 0;
+    bool payload = rules->style == NBD_STYLE_EXTENDED
+                       ? (request->flags & NBD_CMD_FLAG_PAYLOAD_LEN) != 0
+                       : request->type == NBD_CMD_WRITE;
+
+    return payload ? request->length : 0;
 }
 
 /* Errors are those that the document asks for.  DISC is never refused. */

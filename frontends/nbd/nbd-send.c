@@ -19,7 +19,7 @@ static void queue(struct nbd_slot *slot, uint32_t error, const char *text)
     struct nbd_client *client = slot->client;
 
     slot->head_bytes =
-        nbd_reply_head(slot->head, &slot->wire, client->rules.structured, error, text);
+        nbd_reply_head(slot->head, &slot->wire, (enum nbd_style)client->rules.style, error, text);
     slot->next = NULL;
     if (client->reply_first == NULL)
         client->reply_first = slot;

@@ -10,10 +10,13 @@
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
 
-/* Bytes of payload in either direction, which the request holds memory for. */
+/* Bytes of payload in either direction, which the request holds memory for: none for one that is
+ * too long and only to be refused. */
 static uint64_t payload_bytes(const struct nbd_request *wire)
 {
-    return wire->type == NBD_CMD_READ || wire->type == NBD_CMD_WRITE ? wire->length : 0;
+    bool payload = wire->type == NBD_CMD_READ || wire->type == NBD_CMD_WRITE;
+
+    return payload && wire->length <= REQUEST_BYTES_MAX ? wire->length : 0;
 }
 
 bool nbd_slot_fits(const struct nbd_client *client, const struct nbd_request *wire)

@@ -24,8 +24,11 @@ writable, read_only, broken = (name.encode() for name in sys.argv[2:5])
 random.seed(int(os.environ.get("SEED", "1")))
 
 
-def client(structured=False, name=writable):
-    return Client(path).enter(name, structured)
+STYLES = (n.SIMPLE, n.STRUCTURED, n.EXTENDED)
+
+
+def client(style=n.SIMPLE, name=writable, contexts=()):
+    return Client(path).enter(name, style, contexts)
 
 
 # ---- handshake
@@ -85,7 +88,7 @@ def test_requests_sent_along_with_go():
         )
         assert c.option_reply(n.GO)[0] == n.REP_INFO
         assert c.option_reply(n.GO)[0] == n.REP_ACK
-        c.lengths[2] = 3
+        c.lengths[2] = (n.READ, 4096, 3)
         assert sorted(c.reply()[:2] for _ in range(2)) == [(1, 0), (2, 0)]
         assert c.read(0, 3) == b"abc"
 
@@ -122,16 +125,17 @@ def test_handshake_byte_by_byte():
 def test_flags_of_the_export():
     with client() as c:
         assert c.flags == 0x56D
-    with client(structured=True) as c:
-        assert c.flags == 0x5ED
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style) as c:
+            assert c.flags == 0x5ED
     if read_only:
         with client(name=read_only) as c:
             assert c.flags == 0x50F
 
 
 def test_write_and_read_back():
-    for structured in (False, True):
-        with client(structured) as c:
+    for style in STYLES:
+        with client(style) as c:
             for offset, length in ((0, 1), (1, 511), (4095, 2), (8192, 4096), (12287, 70000),
                                    (1 << 20, 1 << 20), (3 << 20, 32 << 20), (c.bytes - 5, 5)):
                 data = random.randbytes(length)
@@ -141,8 +145,8 @@ def test_write_and_read_back():
 
 
 def test_zero_length_requests_succeed():
-    for structured in (False, True):
-        with client(structured) as c:
+    for style in STYLES:
+        with client(style) as c:
             for command in (n.READ, n.WRITE, n.TRIM, n.CACHE, n.WRITE_ZEROES):
                 for offset in (0, 77, c.bytes):
                     assert c.call(command, offset, 0) == (0, b"")
@@ -162,8 +166,8 @@ def test_zeroes_trim_cache_flush():
 
 
 def test_errors_are_those_of_the_document():
-    for structured in (False, True):
-        with client(structured) as c:
+    for style in STYLES:
+        with client(style) as c:
             size = c.bytes
             for command, offset, length, flags, expected in (
                 (n.READ, size, 1, 0, n.EINVAL),
@@ -172,8 +176,8 @@ def test_errors_are_those_of_the_document():
                 (n.READ, 0, (32 << 20) + 1, 0, n.EINVAL),
                 (n.READ, 0, 512, n.NO_HOLE, n.EINVAL),
                 (n.READ, 0, 512, 0x8000, n.EINVAL),
-                (n.READ, 0, 512, n.DF, 0 if structured else n.EINVAL),
-                (n.READ, 0, (32 << 20) + 1, n.DF, n.EOVERFLOW if structured else n.EINVAL),
+                (n.READ, 0, 512, n.DF, 0 if style else n.EINVAL),
+                (n.READ, 0, (32 << 20) + 1, n.DF, n.EOVERFLOW if style else n.EINVAL),
                 (n.TRIM, size - 1, 2, 0, n.EINVAL),
                 (n.CACHE, size - 1, 2, 0, n.EINVAL),
                 (n.WRITE_ZEROES, size - 1, 2, 0, n.ENOSPC),
@@ -184,7 +188,7 @@ def test_errors_are_those_of_the_document():
                 (99, 0, 512, 0, n.EINVAL),
             ):
                 error, _ = c.call(command, offset, length, flags)
-                assert error == expected, (structured, command, offset, length, flags, error)
+                assert error == expected, (style, command, offset, length, flags, error)
 
 
 def test_refused_writes_are_drained():
@@ -228,18 +232,98 @@ def test_read_only_export():
 def test_engine_errors_reach_the_client():
     if not broken:
         return
-    for structured in (False, True):
-        with client(structured, name=broken) as c:
+    for style in STYLES:
+        with client(style, name=broken) as c:
             for command in (n.READ, n.WRITE, n.TRIM, n.CACHE, n.WRITE_ZEROES):
                 data = b"d" * 512 if command == n.WRITE else b""
                 assert c.call(command, 0, 512, data=data)[0] == n.EIO
 
 
 def test_structured_errors_carry_text():
-    with client(structured=True) as c:
-        c.start(n.READ, c.bytes, 1)
-        _, error, _, text = c.reply()
-        assert error == n.EINVAL and b"beyond the end" in text
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style) as c:
+            c.start(n.READ, c.bytes, 1)
+            _, error, _, text = c.reply()
+            assert error == n.EINVAL and b"beyond the end" in text
+
+
+# ---- extended headers
+
+
+def test_extended_headers_take_precedence():
+    with Client(path) as c:
+        c.greet()
+        assert c.option_replies(n.STRUCTURED_REPLY) == [(n.REP_ACK, b"")]
+        assert c.option_replies(n.EXTENDED_HEADERS, b"x")[-1][0] == n.ERR_INVALID
+        assert c.option_replies(n.EXTENDED_HEADERS) == [(n.REP_ACK, b"")]
+        assert c.option_replies(n.STRUCTURED_REPLY)[-1][0] == n.ERR_EXT_HEADER_REQD
+        assert c.option_replies(n.GO, n.go_data(writable))[-1][0] == n.REP_ACK
+        c.style = n.EXTENDED
+        c.write(4096, b"extended")
+        assert c.read(4096, 8) == b"extended"
+
+
+def test_export_name_after_extended_headers_drops_the_connection():
+    with Client(path) as c:
+        c.greet()
+        assert c.option_replies(n.EXTENDED_HEADERS) == [(n.REP_ACK, b"")]
+        c.send(n.option(n.EXPORT_NAME, writable))
+        c.expect_close()
+
+
+def test_compact_request_on_an_extended_connection_drops_it():
+    with client(n.EXTENDED) as c:
+        c.send(n.request(n.READ, 1, 0, 512) + bytes(4))
+        c.expect_close()
+
+
+def test_extended_request_on_a_compact_connection_drops_it():
+    with client(n.STRUCTURED) as c:
+        c.send(n.request(n.READ, 1, 0, 512, magic=n.EXTENDED_REQUEST_MAGIC))
+        c.expect_close()
+
+
+def test_effect_length_of_64_bits():
+    with client(n.EXTENDED) as c:
+        for command in (n.TRIM, n.CACHE):
+            assert c.call(command, 0, 1 << 40)[0] == n.EINVAL
+        assert c.call(n.WRITE_ZEROES, 0, 1 << 40)[0] == n.ENOSPC
+        assert c.call(n.READ, 0, (1 << 32) + 512)[0] == n.EINVAL  # not taken for 512
+        c.write(0, b"x" * 8192)
+        assert c.call(n.WRITE_ZEROES, 0, c.bytes) == (0, b"")
+        assert c.read(0, 8192) == bytes(8192)
+
+
+def test_payload_of_other_commands_is_consumed():
+    with client(n.EXTENDED) as c:
+        for command in (n.READ, n.TRIM, n.CACHE, n.WRITE_ZEROES, n.BLOCK_STATUS, 99):
+            for length in (1, 512, 1 << 20):
+                error, _ = c.call(command, 0, length, n.PAYLOAD_LEN, data=b"\x21" * length)
+                assert error == n.EINVAL, (command, length, error)
+        c.read(0, 512)
+
+
+def test_write_without_payload_flag_is_refused():
+    with client(n.EXTENDED) as c:
+        cookie = c.start(n.READ, 0, 0)
+        assert c.reply()[0] == cookie
+        c.lengths[77] = (n.WRITE, 0, 512)
+        c.send(n.request(n.WRITE, 77, 0, 512, magic=n.EXTENDED_REQUEST_MAGIC))
+        assert c.reply()[:2] == (77, n.EINVAL)
+        c.read(0, 512)
+
+
+def test_payload_flag_of_a_compact_write_is_refused():
+    with client(n.STRUCTURED) as c:
+        assert c.call(n.WRITE, 0, 512, n.PAYLOAD_LEN, data=bytes(512))[0] == n.EINVAL
+        c.read(0, 512)
+
+
+def test_enormous_extended_payload_drops_the_connection():
+    for command in (n.WRITE, n.TRIM):
+        with client(n.EXTENDED) as c:
+            c.start(command, 0, 1 << 40, n.PAYLOAD_LEN)
+            c.expect_close()
 
 
 # ---- many requests
@@ -250,7 +334,7 @@ def test_requests_byte_by_byte():
         talk = n.request(n.WRITE, 1, 5, 6) + b"abcdef" + n.request(n.READ, 2, 5000, 8)
         for byte in talk:
             c.send(bytes([byte]))
-        c.lengths[2] = 8
+        c.lengths[2] = (n.READ, 5000, 8)
         assert sorted(c.reply()[:2] for _ in range(2)) == [(1, 0), (2, 0)]
         assert c.read(5, 6) == b"abcdef"
 
@@ -267,7 +351,7 @@ def test_cut_everywhere():
             if cut % 7 == 0:
                 time.sleep(0.001)
             c.send(talk[cut:])
-            c.lengths[4] = 55
+            c.lengths[4] = (n.READ, 100, 55)
             replies = {}
             for _ in range(4):
                 cookie, error, payload, _ = c.reply()
@@ -403,13 +487,17 @@ def test_garbage():
         while time.monotonic() < end:
             rounds += 1
             talk = bytearray(struct.pack(">I", 3))
-            talk += n.option(n.STRUCTURED_REPLY) if random.random() < 0.5 else b""
+            option = random.choice((0, n.STRUCTURED_REPLY, n.EXTENDED_HEADERS))
+            talk += n.option(option) if option else b""
+            magic = n.EXTENDED_REQUEST_MAGIC if option == n.EXTENDED_HEADERS else n.REQUEST_MAGIC
             talk += n.option(n.GO, n.go_data(writable))
             for i in range(random.randint(1, 20)):
                 length = random.choice((1, 512, 4096, 70000))
                 command = random.randrange(8)
-                talk += n.request(command, i, random.randrange(1 << 26), length,
-                                  random.choice((0, 0, 1, 2, 4)))
+                flags = random.choice((0, 0, 1, 2, 4, 8, 16))
+                if option == n.EXTENDED_HEADERS and command == n.WRITE:
+                    flags |= n.PAYLOAD_LEN
+                talk += n.request(command, i, random.randrange(1 << 26), length, flags, magic)
                 talk += random.randbytes(length) if command == n.WRITE else b""
             if rounds % 4 > 0:
                 for _ in range(random.randint(1, 8)):

@@ -6,18 +6,24 @@ import struct
 
 FIXED_NEWSTYLE, NO_ZEROES = 1, 2
 EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO, STRUCTURED_REPLY = 1, 2, 3, 5, 6, 7, 8
-REP_ACK, REP_SERVER, REP_INFO = 1, 2, 3
-ERR_UNSUP, ERR_INVALID, ERR_UNKNOWN, ERR_TOO_BIG = (0x80000000 + n for n in (1, 3, 6, 9))
-READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES = range(7)
-FUA, NO_HOLE, DF = 1, 2, 4
-EPERM, EIO, EINVAL, ENOSPC, EOVERFLOW, ESHUTDOWN = 1, 5, 22, 28, 75, 108
+LIST_META_CONTEXT, SET_META_CONTEXT, EXTENDED_HEADERS = 9, 10, 11
+REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT = 1, 2, 3, 4
+ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_TLS_REQD, ERR_UNKNOWN, ERR_TOO_BIG, ERR_EXT_HEADER_REQD = (
+    0x80000000 + n for n in (1, 2, 3, 5, 6, 9, 10)
+)
+READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << n for n in range(6))
+EPERM, EIO, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = 1, 5, 22, 28, 75, 95, 108
+SIMPLE, STRUCTURED, EXTENDED = range(3)  # what is negotiated, see Client.enter
 
 REQUEST_MAGIC, SIMPLE_MAGIC, STRUCTURED_MAGIC = 0x25609513, 0x67446698, 0x668E33EF
+EXTENDED_REQUEST_MAGIC, EXTENDED_REPLY_MAGIC = 0x21E41C71, 0x6E8A278C
 
 
 def request(command, cookie, offset=0, length=0, flags=0, magic=REQUEST_MAGIC):
     """The header of a request."""
-    return struct.pack(">IHHQQI", magic, flags, command, cookie, offset, length)
+    layout = ">IHHQQQ" if magic == EXTENDED_REQUEST_MAGIC else ">IHHQQI"
+    return struct.pack(layout, magic, flags, command, cookie, offset, length)
 
 
 def option(number, data=b"", length=None, magic=b"IHAVEOPT"):
@@ -33,6 +39,14 @@ def go_data(name, wishes=()):
     )
 
 
+def context_data(name, queries):
+    """The data of LIST_META_CONTEXT and SET_META_CONTEXT."""
+    return (
+        struct.pack(">I", len(name)) + name + struct.pack(">I", len(queries))
+        + b"".join(struct.pack(">I", len(query)) + query for query in queries)
+    )
+
+
 class Closed(Exception):
     """The server hung up."""
 
@@ -45,7 +59,8 @@ class Client:
         # Without a timeout, under which a full backlog would be an error.
         self.socket.connect(path)
         self.socket.settimeout(timeout)
-        self.lengths = {}  # cookie of a READ -> its length
+        self.lengths = {}  # cookie of a request -> its command, offset and length
+        self.style = SIMPLE
         self.cookie = 0
 
     def __enter__(self):
@@ -103,48 +118,113 @@ class Client:
             replies.append(self.option_reply(number))
         return replies
 
-    def enter(self, name=b"", structured=False):
-        """The whole handshake; sets bytes and flags."""
+    def enter(self, name=b"", style=SIMPLE, contexts=()):
+        """The whole handshake; sets style, bytes, flags, and contexts: their ids by name."""
+        self.style = int(style)
         self.greet()
-        if structured:
-            assert self.option_replies(STRUCTURED_REPLY) == [(REP_ACK, b"")]
+        if style:
+            option_number = EXTENDED_HEADERS if style == EXTENDED else STRUCTURED_REPLY
+            assert self.option_replies(option_number) == [(REP_ACK, b"")]
+        self.contexts = self.set_contexts(name, contexts) if contexts else {}
         replies = self.option_replies(GO, go_data(name))
         assert replies[-1] == (REP_ACK, b""), replies
         info, self.bytes, self.flags = struct.unpack(">HQH", replies[0][1])
         assert info == 0
         return self
 
+    def set_contexts(self, name, queries, number=SET_META_CONTEXT):
+        """Selects contexts, or lists them: their ids by name."""
+        replies = self.option_replies(number, context_data(name, queries))
+        assert replies[-1] == (REP_ACK, b""), replies
+        assert all(kind == REP_META_CONTEXT for kind, _ in replies[:-1])
+        return {data[4:].decode(): struct.unpack(">I", data[:4])[0] for _, data in replies[:-1]}
+
     # ---- transmission
 
-    def start(self, command, offset=0, length=0, flags=0, data=b""):
+    def start(self, command, offset=0, length=0, flags=0, data=b"", cookie=None):
         """Sends a request; its cookie."""
         self.cookie += 1
-        if command == READ:
-            self.lengths[self.cookie] = length
-        self.send(request(command, self.cookie, offset, length, flags) + data)
-        return self.cookie
+        cookie = self.cookie if cookie is None else cookie
+        self.lengths[cookie] = (command, offset, length)
+        if self.style == EXTENDED:
+            flags |= PAYLOAD_LEN if command == WRITE else 0
+            head = request(command, cookie, offset, length, flags, EXTENDED_REQUEST_MAGIC)
+        else:
+            head = request(command, cookie, offset, length, flags)
+        self.send(head + data)
+        return cookie
+
+    def chunk(self):
+        """(cookie, flags, type, body) of the next chunk of a structured or extended reply."""
+        (magic,) = struct.unpack(">I", self.receive(4))
+        if self.style == EXTENDED:
+            assert magic == EXTENDED_REPLY_MAGIC, f"{magic:#x} is no extended reply"
+            flags, kind, cookie, offset, length = struct.unpack(">HHQQQ", self.receive(28))
+            assert offset == self.lengths[cookie][1], "the offset is that of the request"
+        else:
+            assert magic == STRUCTURED_MAGIC, f"{magic:#x} is no reply"
+            flags, kind, cookie, length = struct.unpack(">HHQI", self.receive(16))
+        assert flags in (0, 1)
+        return cookie, flags, kind, self.receive(length)
+
+    def simple_next(self):
+        """Is the next reply a simple one?"""
+        if self.style == EXTENDED:
+            return False
+        magic = self.socket.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)
+        if not magic:
+            raise Closed(magic)
+        return magic == struct.pack(">I", SIMPLE_MAGIC)
 
     def reply(self):
-        """(cookie, error, payload, text) of the next reply, of either style, in one chunk."""
-        (magic,) = struct.unpack(">I", self.receive(4))
-        if magic == SIMPLE_MAGIC:
-            error, cookie = struct.unpack(">IQ", self.receive(12))
-            length = self.lengths.pop(cookie, 0)
-            return cookie, error, self.receive(length if error == 0 else 0), b""
-        assert magic == STRUCTURED_MAGIC, f"{magic:#x} is no reply"
-        flags, kind, cookie, length = struct.unpack(">HHQI", self.receive(16))
-        body = self.receive(length)
-        assert flags == 1, "one chunk"
-        expected = self.lengths.pop(cookie, None)
-        if kind == 0x8001:
-            error, text_bytes = struct.unpack(">IH", body[:6])
-            assert error != 0 and len(body) == 6 + text_bytes
-            return cookie, error, b"", body[6:]
-        if kind == 0:
-            assert length == 0
-            return cookie, 0, b"", b""
-        assert kind == 1 and length > 8 and length == 8 + expected
-        return cookie, 0, body[8:], b""
+        """(cookie, error, payload, text) of the next reply, of any style, whose chunks are not
+        mixed with those of others.  What it was made of is in chunks: (type, body)."""
+        self.chunks = []
+        if self.simple_next():
+            _, error, cookie = struct.unpack(">IIQ", self.receive(16))
+            command, _, length = self.lengths.pop(cookie, (None, 0, 0))
+            length = length if error == 0 and command == READ else 0
+            assert command != READ or self.style == SIMPLE
+            return cookie, error, self.receive(length), b""
+        assert self.style != SIMPLE
+        first, flags = None, 0
+        while not flags:
+            cookie, flags, kind, body = self.chunk()
+            assert first in (None, cookie), "chunks of two requests are mixed"
+            first = cookie
+            self.chunks.append((kind, body))
+        return (cookie, *self.judge(*self.lengths.pop(cookie)))
+
+    def judge(self, command, offset, length):
+        """(error, payload, text) of the chunks."""
+        error, text, parts = 0, b"", []
+        for kind, body in self.chunks:
+            if kind in (0x8001, 0x8002):
+                error, text_bytes = struct.unpack(">IH", body[:6])
+                assert error != 0 and len(body) == 6 + text_bytes + (8 if kind == 0x8002 else 0)
+                text = body[6 : 6 + text_bytes]
+                if kind == 0x8002:
+                    (at,) = struct.unpack(">Q", body[-8:])
+                    assert offset <= at < offset + length
+            elif kind == 1:
+                assert command == READ and len(body) > 8
+                parts.append((*struct.unpack(">Q", body[:8]), body[8:]))
+            elif kind == 2:
+                at, hole = struct.unpack(">QI", body)
+                assert command == READ and hole > 0
+                parts.append((at, bytes(hole)))
+            elif kind in (5, 6):
+                assert command == BLOCK_STATUS
+                assert kind == 5 or self.style == EXTENDED
+            else:
+                assert kind == 0 and body == b""
+        parts.sort()
+        at = offset
+        for start, data in parts:
+            assert start == at, "a hole in the reply, or two chunks overlap"
+            at += len(data)
+        assert error or command != READ or at == offset + length
+        return error, b"".join(data for _, data in parts), text
 
     def call(self, command, offset=0, length=0, flags=0, data=b""):
         """One request and its reply: (error, payload)."""

@@ -419,6 +419,41 @@ START_TEST(list_and_structured_reply_take_no_data)
 }
 END_TEST
 
+START_TEST(extended_headers)
+{
+    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    say_option(NBD_OPT_EXTENDED_HEADERS, "x", 1);
+    say_option(NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0); /* there is no way back */
+    say_info(NBD_OPT_GO, "db", NULL, 0);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_TRANSMIT);
+    hear_greeting();
+    hear_ack(NBD_OPT_STRUCTURED_REPLY);
+    hear_error(NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_INVALID);
+    hear_ack(NBD_OPT_EXTENDED_HEADERS);
+    hear_error(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_EXT_HEADER_REQD);
+    hear_info_export(NBD_OPT_GO, volumes[1].bytes, FLAGS_WRITABLE | FLAGS_STRUCTURED);
+    hear_ack(NBD_OPT_GO);
+    hear_nothing_more();
+    ck_assert_int_eq(nbd_handshake_style(&handshake), NBD_STYLE_EXTENDED);
+}
+END_TEST
+
+START_TEST(extended_headers_alone)
+{
+    say_option(NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+    say_info(NBD_OPT_INFO, "db", NULL, 0);
+    say_option(NBD_OPT_EXPORT_NAME, "db", 2); /* not allowed any more */
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_CLOSE);
+    ck_assert_ptr_nonnull(handshake.why);
+    hear_greeting();
+    hear_ack(NBD_OPT_EXTENDED_HEADERS);
+    hear_info_export(NBD_OPT_INFO, volumes[1].bytes, FLAGS_WRITABLE | FLAGS_STRUCTURED);
+    hear_ack(NBD_OPT_INFO);
+    hear_nothing_more();
+}
+END_TEST
+
 START_TEST(info_with_all_wishes)
 {
     static const uint16_t wishes[] = {NBD_INFO_BLOCK_SIZE,  77,   NBD_INFO_NAME, NBD_INFO_EXPORT,
@@ -528,7 +563,7 @@ END_TEST
 START_TEST(unknown_options_are_unsupported)
 {
     static const uint32_t options[] = {0,  4,  NBD_OPT_STARTTLS, 9,         10,
-                                       11, 12, 0x7fffffff,       UINT32_MAX};
+                                       12, 13, 0x7fffffff,       UINT32_MAX};
     static const size_t count = sizeof(options) / sizeof(options[0]);
 
     for (size_t i = 0; i < count; i++)
@@ -586,7 +621,7 @@ START_TEST(every_truncation_waits)
 {
     static const uint16_t wishes[] = {NBD_INFO_NAME, NBD_INFO_BLOCK_SIZE};
 
-    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    say_option(NBD_OPT_EXTENDED_HEADERS, NULL, 0);
     say_option(NBD_OPT_LIST, NULL, 0);
     say_info(NBD_OPT_INFO, "archive", wishes, 2);
     say_info(NBD_OPT_GO, "db", wishes, 2);
@@ -637,6 +672,8 @@ int main(void)
     tcase_add_test(cases, list_names_and_descriptions);
     tcase_add_test(cases, list_of_every_volume);
     tcase_add_test(cases, list_and_structured_reply_take_no_data);
+    tcase_add_test(cases, extended_headers);
+    tcase_add_test(cases, extended_headers_alone);
     tcase_add_test(cases, info_with_all_wishes);
     tcase_add_test(cases, go_after_failures);
     tcase_add_test(cases, go_malformed);

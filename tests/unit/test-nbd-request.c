@@ -13,7 +13,8 @@
 #define EXPORT_BYTES (UINT64_C(1) << 40)
 
 static const struct nbd_rules plain = {.bytes = EXPORT_BYTES};
-static const struct nbd_rules structured = {.bytes = EXPORT_BYTES, .structured = true};
+static const struct nbd_rules structured = {.bytes = EXPORT_BYTES, .style = NBD_STYLE_STRUCTURED};
+static const struct nbd_rules extended = {.bytes = EXPORT_BYTES, .style = NBD_STYLE_EXTENDED};
 static const struct nbd_rules read_only = {.bytes = EXPORT_BYTES, .read_only = true};
 
 static void wire_request(unsigned char *wire, uint16_t flags, uint16_t type, uint64_t offset,
@@ -70,8 +71,70 @@ START_TEST(only_a_write_has_a_payload)
 
     for (unsigned type = 0; type < 65536; type++) {
         request.type = (uint16_t)type;
-        ck_assert_uint_eq(nbd_request_payload_bytes(&request), type == NBD_CMD_WRITE ? 77 : 0);
+        request.flags = 0xffff;
+        ck_assert_uint_eq(nbd_request_payload_bytes(&request, &structured),
+                          type == NBD_CMD_WRITE ? 77 : 0);
+        ck_assert_uint_eq(nbd_request_payload_bytes(&request, &extended), 77);
+        request.flags = 0xffff & ~NBD_CMD_FLAG_PAYLOAD_LEN;
+        ck_assert_uint_eq(nbd_request_payload_bytes(&request, &extended), 0);
     }
+}
+END_TEST
+
+START_TEST(parse_extended)
+{
+    unsigned char wire[NBD_EXTENDED_REQUEST_BYTES];
+    struct nbd_request request;
+
+    wire_request(wire, 0x1234, 0x5678, UINT64_C(0x123456789abcdef0), 0);
+    be32_store(wire, NBD_EXTENDED_REQUEST_MAGIC);
+    be64_store(wire + 24, UINT64_C(0xfedcba9876543210));
+    ck_assert(nbd_request_parse_extended(wire, &request));
+    ck_assert_uint_eq(request.flags, 0x1234);
+    ck_assert_uint_eq(request.type, 0x5678);
+    ck_assert_uint_eq(request.offset, UINT64_C(0x123456789abcdef0));
+    ck_assert_uint_eq(request.length, UINT64_C(0xfedcba9876543210));
+    ck_assert_mem_eq(request.cookie, "cookie!!", 8);
+    be32_store(wire, NBD_REQUEST_MAGIC); /* the other one is not taken */
+    ck_assert(!nbd_request_parse_extended(wire, &request));
+    be32_store(wire, NBD_EXTENDED_REQUEST_MAGIC);
+    ck_assert(!nbd_request_parse(wire, &request));
+}
+END_TEST
+
+static uint32_t check_extended(uint16_t type, uint16_t flags, uint64_t offset, uint64_t length)
+{
+    struct nbd_request request = {.type = type, .flags = flags, .offset = offset, .length = length};
+
+    return nbd_request_check(&request, &extended).error;
+}
+
+START_TEST(payload_flag)
+{
+    const uint16_t flag = NBD_CMD_FLAG_PAYLOAD_LEN;
+
+    ck_assert_uint_eq(check_extended(NBD_CMD_WRITE, flag, 0, 512), NBD_SUCCESS);
+    ck_assert_uint_eq(check_extended(NBD_CMD_WRITE, flag | NBD_CMD_FLAG_FUA, 0, 512), NBD_SUCCESS);
+    ck_assert_uint_eq(check_extended(NBD_CMD_WRITE, 0, 0, 512), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_READ, flag, 0, 512), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_TRIM, flag, 0, 512), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_FLUSH, flag, 0, 0), NBD_EINVAL);
+    /* Compact requests have no such flag. */
+    ck_assert_uint_eq(check(&structured, NBD_CMD_WRITE, flag, 0, 512), NBD_EINVAL);
+}
+END_TEST
+
+START_TEST(lengths_of_64_bits)
+{
+    ck_assert_uint_eq(check_extended(NBD_CMD_TRIM, 0, 0, EXPORT_BYTES), NBD_SUCCESS);
+    ck_assert_uint_eq(check_extended(NBD_CMD_CACHE, 0, 0, EXPORT_BYTES), NBD_SUCCESS);
+    ck_assert_uint_eq(check_extended(NBD_CMD_WRITE_ZEROES, 0, 0, EXPORT_BYTES), NBD_SUCCESS);
+    ck_assert_uint_eq(check_extended(NBD_CMD_WRITE_ZEROES, 0, 0, EXPORT_BYTES + 1), NBD_ENOSPC);
+    ck_assert_uint_eq(check_extended(NBD_CMD_TRIM, 0, 1, EXPORT_BYTES), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_TRIM, 0, 1, UINT64_MAX), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_READ, 0, 0, EXPORT_BYTES), NBD_EINVAL);
+    ck_assert_uint_eq(check_extended(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, EXPORT_BYTES),
+                      NBD_EOVERFLOW);
 }
 END_TEST
 
@@ -182,15 +245,15 @@ START_TEST(simple_replies)
     struct nbd_request request = {.type = NBD_CMD_READ, .length = 4096, .cookie = "cookie!"};
     unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
 
-    ck_assert_uint_eq(nbd_reply_head(head, &request, false, 0, NULL), 16);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_SIMPLE, 0, NULL), 16);
     ck_assert_mem_eq(head, "\x67\x44\x66\x98\0\0\0\0cookie!", 16);
-    ck_assert_uint_eq(nbd_reply_head(head, &request, false, NBD_ENOSPC, "full"), 16);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_SIMPLE, NBD_ENOSPC, "full"), 16);
     ck_assert_mem_eq(head,
                      "\x67\x44\x66\x98\0\0\0\x1c"
                      "cookie!",
                      16);
     request.type = NBD_CMD_WRITE;
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, 0, NULL), 16);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, 0, NULL), 16);
     ck_assert_mem_eq(head, "\x67\x44\x66\x98\0\0\0\0cookie!", 16);
 }
 END_TEST
@@ -202,25 +265,51 @@ START_TEST(structured_replies)
     unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
     char text[100];
 
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, 0, NULL), 28);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, 0, NULL), 28);
     ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\1\0\1cookie!\0\0\0\x10\x08", 20);
     ck_assert_mem_eq(head + 20, "\0\0\0\x12\x34\x56\x78\x9a", 8);
 
     request.length = 0;
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, 0, NULL), 20);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, 0, NULL), 20);
     ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\1\0\0cookie!\0\0\0\0\0", 20);
 
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, NBD_EIO, "oh"), 28);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, NBD_EIO, "oh"), 28);
     ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\1\x80\1cookie!\0\0\0\0\x08", 20);
     ck_assert_mem_eq(head + 20, "\0\0\0\5\0\2oh", 8);
 
     request.type = NBD_CMD_WRITE;
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, NBD_EIO, NULL), 26);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, NBD_EIO, NULL), 26);
 
     memset(text, 't', sizeof(text)); /* a text that is too long is cut */
     text[sizeof(text) - 1] = '\0';
-    ck_assert_uint_eq(nbd_reply_head(head, &request, true, NBD_EIO, text), sizeof(head));
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_STRUCTURED, NBD_EIO, text),
+                      26 + NBD_REPLY_TEXT_BYTES_MAX);
     ck_assert_uint_eq(be16_load(head + 24), NBD_REPLY_TEXT_BYTES_MAX);
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_EXTENDED, NBD_EIO, text),
+                      sizeof(head));
+    ck_assert_uint_eq(be16_load(head + 36), NBD_REPLY_TEXT_BYTES_MAX);
+}
+END_TEST
+
+START_TEST(extended_replies)
+{
+    struct nbd_request request = {
+        .type = NBD_CMD_READ, .offset = 0x123456789a, .length = 4096, .cookie = "cookie!"};
+    unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
+
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_EXTENDED, 0, NULL), 40);
+    ck_assert_mem_eq(head, "\x6e\x8a\x27\x8c\0\1\0\1cookie!\0", 16);
+    ck_assert_mem_eq(head + 16, "\0\0\0\x12\x34\x56\x78\x9a\0\0\0\0\0\0\x10\x08", 16);
+    ck_assert_mem_eq(head + 32, "\0\0\0\x12\x34\x56\x78\x9a", 8);
+
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_EXTENDED, NBD_EIO, "oh"), 40);
+    ck_assert_mem_eq(head, "\x6e\x8a\x27\x8c\0\1\x80\1cookie!\0", 16);
+    ck_assert_mem_eq(head + 24, "\0\0\0\0\0\0\0\x08\0\0\0\5\0\2oh", 16);
+
+    request.type = NBD_CMD_WRITE; /* there are no simple ones any more */
+    ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_EXTENDED, 0, NULL), 32);
+    ck_assert_mem_eq(head, "\x6e\x8a\x27\x8c\0\1\0\0cookie!\0", 16);
+    ck_assert_mem_eq(head + 16, "\0\0\0\x12\x34\x56\x78\x9a\0\0\0\0\0\0\0\0", 16);
 }
 END_TEST
 
@@ -249,6 +338,9 @@ int main(void)
 
     tcase_add_test(cases, parse_all_fields);
     tcase_add_test(cases, only_a_write_has_a_payload);
+    tcase_add_test(cases, parse_extended);
+    tcase_add_test(cases, payload_flag);
+    tcase_add_test(cases, lengths_of_64_bits);
     tcase_add_test(cases, unknown_commands_are_invalid);
     tcase_add_test(cases, flags_by_command);
     tcase_add_test(cases, ranges);
@@ -257,6 +349,7 @@ int main(void)
     tcase_add_test(cases, flush_and_disconnect);
     tcase_add_test(cases, simple_replies);
     tcase_add_test(cases, structured_replies);
+    tcase_add_test(cases, extended_replies);
     tcase_add_test(cases, errors_by_errno);
     return unit_run("nbd-request", cases);
 }
