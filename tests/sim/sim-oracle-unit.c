@@ -64,13 +64,15 @@ void unit_reach(struct content *content, const struct unit *unit, struct unit_re
 
 /* ---- history ----------------------------------------------------------------------------- */
 
-static void past_add(struct unit *unit, const struct unit_state *state, uint64_t now, bool crash)
+/* NULL: there was no room, and nothing is known any more. */
+static struct unit_past *past_add(struct unit *unit, const struct unit_state *state, uint64_t now,
+                                  bool crash)
 {
+    struct unit_past *past;
     uint32_t unapplied = unit->pending_mask & ~state->applied;
 
     for (uint32_t i = 0; i < unit->past_count; i++) {
-        struct unit_past *past = &unit->past[i];
-
+        past = &unit->past[i];
         if (!same(unit, past->ids, state->ids))
             continue;
         past->until = now;
@@ -78,18 +80,29 @@ static void past_add(struct unit *unit, const struct unit_state *state, uint64_t
                           : crash              ? unapplied
                                                : past->unapplied;
         past->crash |= crash;
-        return;
+        return past;
     }
     if (unit->past_count == UNIT_PAST_MAX) {
         unit_doubt(unit, false);
-        return;
+        return NULL;
     }
-    struct unit_past *past = &unit->past[unit->past_count++];
-
+    past = &unit->past[unit->past_count++];
     memcpy(past->ids, state->ids, sizeof(past->ids));
     past->unapplied = unapplied;
     past->crash = crash;
+    past->failed = false;
     past->until = now;
+    return past;
+}
+
+/* A write succeeded, and its record is newer than any that a failed one left. */
+static void past_overwritten(struct unit *unit, uint64_t now)
+{
+    for (uint32_t i = 0; i < unit->past_count; i++)
+        if (unit->past[i].failed) {
+            unit->past[i].failed = false;
+            unit->past[i].until = now;
+        }
 }
 
 /* What lacks a durable write cannot come back. */
@@ -107,7 +120,7 @@ void unit_forget(struct unit *unit, uint64_t flushed)
     if (unit->reads > 0)
         return;
     for (uint32_t i = 0; i < unit->past_count; i++)
-        if (unit->past[i].crash && unit->past[i].until > flushed)
+        if (unit->past[i].failed || (unit->past[i].crash && unit->past[i].until > flushed))
             unit->past[kept++] = unit->past[i];
     unit->past_count = kept;
     unit->unknown_until = 0;
@@ -161,6 +174,7 @@ static bool keep_applied(struct content *content, struct unit *unit, const struc
     uint32_t before_count = unit->state_count;
     bool fits = true;
 
+    past_overwritten(unit, now);
     memcpy(before, unit->states, before_count * sizeof(before[0]));
     unit->state_count = 0;
     for (uint32_t i = 0; i < before_count; i++)
@@ -287,14 +301,33 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
 
 void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach)
 {
-    if (unit->pending_mask == 0)
-        return;
-    unit_reach(content, unit, reach);
-    if (reach->overflow || !keep_either(unit, reach))
+    bool fits = true;
+
+    if (unit->pending_mask != 0) {
+        unit_reach(content, unit, reach);
+        fits = !reach->overflow && keep_either(unit, reach);
+        for (uint32_t slot = 0; slot < UNIT_PENDING_MAX; slot++)
+            if (unit->pending_mask >> slot & 1)
+                slot_free(unit, slot);
+    }
+    for (uint32_t i = 0; i < unit->past_count; i++) {
+        struct unit_state state = {0};
+
+        if (!unit->past[i].failed)
+            continue;
+        memcpy(state.ids, unit->past[i].ids, sizeof(state.ids));
+        fits &= state_add(unit, &state);
+        unit->failed = true;
+    }
+    if (!fits)
         unit_doubt(unit, false);
-    for (uint32_t slot = 0; slot < UNIT_PENDING_MAX; slot++)
-        if (unit->pending_mask >> slot & 1)
-            slot_free(unit, slot);
+}
+
+void unit_recovered(struct unit *unit)
+{
+    unit->failed = false;
+    for (uint32_t i = 0; i < unit->past_count; i++)
+        unit->past[i].failed = false;
 }
 
 void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
@@ -305,9 +338,14 @@ void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
         return;
     memcpy(state.ids, ids, unit->sectors * sizeof(ids[0]));
     if (unit->failed)
-        for (uint32_t i = 0; i < unit->state_count; i++)
+        for (uint32_t i = 0; i < unit->state_count; i++) {
+            struct unit_past *past = NULL;
+
             if (!same(unit, unit->states[i].ids, ids))
-                past_add(unit, &unit->states[i], now, true);
+                past = past_add(unit, &unit->states[i], now, true);
+            if (past)
+                past->failed = true;
+        }
     if (unit->unknown && unit->failed)
         return;          /* past_add ran out of room */
     if (unit->unknown) { /* what it was before is not known either */

@@ -31,6 +31,8 @@ struct unit_past {
     uint32_t ids[UNIT_SECTORS];
     uint32_t unapplied; /* writes, pending then and still, that it lacks */
     bool crash;         /* a crash may bring it back, unless a flush was sent after `until` */
+    bool failed;        /* left by a write that failed: any restart may bring it back, whatever was
+                           flushed, until another write of the unit succeeds */
     uint64_t until;     /* when it stopped being possible */
 };
 
@@ -82,6 +84,9 @@ bool unit_may_read(const struct unit *unit, const struct unit_reach *reach, cons
                    uint64_t begun);
 bool unit_may_survive(const struct unit *unit, const struct unit_reach *reach, const uint32_t *ids,
                       uint64_t flushed);
+
+/* What recovery found is what it is from now on: no failed write comes back any more. */
+void unit_recovered(struct unit *unit);
 
 /* A read that ran alone saw `ids`. */
 void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now);

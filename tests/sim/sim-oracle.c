@@ -511,6 +511,8 @@ void oracle_recovered(struct oracle *oracle)
 
         if (!oracle->volumes[i].config.atomic_blocks)
             continue;
+        for (struct unit *unit = oracle->volumes[i].first; unit != NULL; unit = unit->next)
+            unit_recovered(unit);
         oracle_flush_begin(oracle, &op);
         oracle_flush_end(oracle, &op, 0);
     }
