@@ -113,8 +113,8 @@ void sim_world_begin(struct sim_world *world, const struct sim_config *config, b
     sim_core_reset(world);
     sim_fault_reset(world);
     world->phase = PHASE_DOWN;
-    sim_boot_format(world);
     sim_fault_heal(world);
+    sim_boot_format(world);
 }
 
 void sim_world_phase(struct sim_world *world, enum sim_phase phase)
