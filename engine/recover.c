@@ -141,7 +141,9 @@ bool recovery_entry_live(const struct segment_header *header, const struct entry
 {
     if (!header || !header->map_valid)
         return true;
-    return entry->kind != ENTRY_ABSENT && header->map[entry->slot / 8] >> entry->slot % 8 & 1;
+    if (entry->kind == ENTRY_ABSENT)
+        return MUTANT(23);
+    return header->map[entry->slot / 8] >> entry->slot % 8 & 1;
 }
 
 /* Puts a footer's entries into slots[], to be linked when the ring order is known.  A slot of an
