@@ -299,13 +299,20 @@ static void lower_counters(struct shard *shard, uint32_t index)
             shard->slots[base + i].bits--;
 }
 
+static void reclaim_start(struct shard *shard, uint32_t index, bool copy, bool compact,
+                          struct actions *out);
+
 static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
 
     /* Records still on their way to a closing segment could be newer than what is kept. */
     if (shard->closing_count > 0 || shard->batch_failed) {
-        reclaim_retry(shard, RETRY_NS);
+        /* A failed batch that finds no room waits for this: what is clean is given up. */
+        if (shard->batch_failed && shard->ready_count == 0 && shard->segments[index].dirty == 0)
+            reclaim_start(shard, index, false, false, out);
+        else
+            reclaim_retry(shard, RETRY_NS);
         return;
     }
     if (reclaim->passed >= shard->config.segments) {
