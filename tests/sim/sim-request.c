@@ -74,6 +74,19 @@ static uint32_t region_rest(uint64_t block, uint64_t end)
     return (uint32_t)(end - block < rest ? end - block : rest);
 }
 
+/* What is behind the request's end in its last block is to be kept; behind the volume's end there
+ * is nothing to keep. */
+static void cut_tail(struct sim_world *world, const struct sim_request *request,
+                     struct piece *piece, uint64_t end)
+{
+    uint32_t rest = (uint32_t)((piece->block + piece->count) * BLOCK_BYTES - end);
+
+    if (end != world->volumes[request->op.volume].bytes)
+        piece->tail_bytes = (uint16_t)rest;
+    else
+        memset(piece->data + (size_t)piece->count * BLOCK_BYTES - rest, 0, rest);
+}
+
 /* Blocks [block, end) of the buffer; the first and last may be partial. */
 static void cut_data(struct sim_world *world, struct sim_request *request, enum piece_op op,
                      uint8_t flags, uint64_t offset, uint64_t length)
@@ -94,7 +107,7 @@ static void cut_data(struct sim_world *world, struct sim_request *request, enum 
         if (block == first)
             piece->piece.head_bytes = (uint16_t)(offset % BLOCK_BYTES);
         if (block + count == end)
-            piece->piece.tail_bytes = (uint16_t)(end * BLOCK_BYTES - offset - length);
+            cut_tail(world, request, &piece->piece, offset + length);
         for (uint32_t i = 0; i < count; i++)
             if (!(i == 0 && piece->piece.head_bytes) &&
                 !(i == count - 1 && piece->piece.tail_bytes))
