@@ -439,7 +439,7 @@ static bool run_start(struct shard *shard, struct actions *out)
 
     destage->window_next++;
     if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
-        (writers_overlap(shard, item->key, 1) && !MUTANT(22)))
+        backing_busy(shard, item->key, 1))
         return false;
     destage->free = run->next;
     run->key = item->key;
@@ -463,7 +463,7 @@ static bool run_start(struct shard *shard, struct actions *out)
         if (slot->bits & SLOT_UNREADABLE)
             break;
         if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
-            writers_overlap(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
+            backing_busy(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
             run->hole != !!(slot->bits & SLOT_HOLE))
             break;
         destage->window_next++;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads: RAM frame, else flash slot, else backing store.  Reads never wait for writes (C5).
+ * Reads: RAM frame, else flash slot, else backing store.  Reads never wait for writes (C5), except
+ * for those around the cache (backing-order.c).
  */
 #include "engine/shard-private.h"
 
@@ -42,7 +43,7 @@ static void read_backing(struct shard *shard, struct piece *piece, struct shard_
         if (fill_wanted(shard, piece, volume, key_of(piece->volume, piece->block + i)))
             piece->fill_mask |= UINT64_C(1) << i;
     action = action_add(out, ACTION_READ_BACKING);
-    action->flags = ACTION_PIECE;
+    action->flags = ACTION_PIECE | ACTION_REPORT;
     action->volume = piece->volume;
     action->first = (uint16_t)first;
     action->count = (uint16_t)count;
@@ -52,6 +53,7 @@ static void read_backing(struct shard *shard, struct piece *piece, struct shard_
     action->owner = piece;
     piece->ios++;
     piece->backing_blocks += count;
+    backing_read_begin(shard, piece, first, count);
     volume->counters.miss_blocks += count;
 }
 
@@ -132,6 +134,11 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
     piece->flash_blocks = piece->backing_blocks = 0;
     piece->error = 0;
     piece->ios = 0;
+    piece->backing_mask = 0;
+    if (backing_read_waits(shard, piece)) {
+        piece_list_push(&shard->blocked, piece);
+        return;
+    }
     piece->generation = *ram_generation(shard, key_of(piece->volume, piece->block));
     if (!volume) {
         action_reply(out, piece, -ENXIO);
@@ -232,6 +239,7 @@ void read_backing_done(struct shard *shard, const struct event *event, struct ac
     struct piece *piece = action->owner;
 
     piece->ios--;
+    backing_read_end(shard, piece, action->first, action->count);
     if (event->result < 0) {
         piece->error = event->result;
     } else if (fill_reserve(shard, piece, action->first, action->count, out)) {

@@ -404,6 +404,7 @@ struct shard {
     struct piece_list blocked; /* waiting for a pending write, merge or backing write of a block */
     struct piece_list paced;   /* finished writes whose reply is delayed */
     struct piece *merging;     /* active pieces, see write.c; by active_next */
+    struct piece *reading;     /* with a backing read under way; by active_next */
     struct piece *writing[WRITING_MAX]; /* pieces with a backing write under way */
     uint32_t writing_count;
     bool unblock; /* something that `blocked` waits for has happened */
@@ -577,7 +578,6 @@ void write_merge_done(struct shard *shard, const struct event *event, struct act
 void write_backing_done(struct shard *shard, const struct event *event, struct actions *out);
 void write_progress(struct shard *shard, struct actions *out); /* stalled, blocked */
 bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count);
-bool writers_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume);
 void write_tick(struct shard *shard, struct actions *out); /* paced replies, time-outs */
 
@@ -591,9 +591,20 @@ void write_fail(struct shard *shard, struct piece *piece, int error, struct acti
 void write_stall(struct shard *shard, struct piece *piece);
 /* The old content of its edge blocks is in; error or not. */
 void write_merged(struct shard *shard, struct piece *piece, struct actions *out);
-/* A backing write of the piece's blocks may start now (I22); ends with write_backing_end. */
-bool write_backing_begin(struct shard *shard, struct piece *piece);
-void write_backing_end(struct shard *shard, struct piece *piece);
+
+/* ---- backing-order.c -------------------------------------------------------------------- */
+
+/* A backing read of these blocks of a read piece is under way. */
+void backing_read_begin(struct shard *shard, struct piece *piece, uint32_t first, uint32_t count);
+void backing_read_end(struct shard *shard, struct piece *piece, uint32_t first, uint32_t count);
+/* A write around the cache of one of its blocks is under way or waits for readers. */
+bool backing_read_waits(const struct shard *shard, const struct piece *piece);
+bool backing_writers_overlap(const struct shard *shard, uint64_t key, uint32_t count);
+/* Backing reads or writes under way of any of these blocks: no write may start. */
+bool backing_busy(const struct shard *shard, uint64_t key, uint32_t count);
+/* A backing write of the piece's blocks may start now; ends with backing_write_end. */
+bool backing_write_begin(struct shard *shard, struct piece *piece);
+void backing_write_end(struct shard *shard, struct piece *piece);
 
 /* write-merge.c */
 void write_merge_start(struct shard *shard, struct piece *piece, struct actions *out);

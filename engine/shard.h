@@ -18,10 +18,9 @@
  * PIECE I/O.  For reads, the hit path needs no second step: the shard counts the I/Os it asks for
  * in piece->ios; the caller takes one off for each I/O of that piece that ended well, and the
  * piece is finished when none is left.  Only these are reported back: any action with
- * ACTION_REPORT set (always reported kinds have it), a flash read that failed or did not match its
- * CRCs, a backing read that failed, and a backing read that covers blocks of fill_mask.  A reported
- * I/O of a read piece is taken off by the shard, in that step, which may ask for more; if none is
- * left the shard emits ACTION_REPLY itself.  A read piece that needs no I/O at all gets
+ * ACTION_REPORT set (always reported kinds have it, and backing reads), and a flash read that failed
+ * or did not match its CRCs.  A reported I/O of a read piece is taken off by the shard, in that
+ * step, which may ask for more; if none is left the shard emits ACTION_REPLY itself.  A read piece that needs no I/O at all gets
  * ACTION_REPLY at once.
  */
 #ifndef ENGINE_SHARD_H
@@ -93,10 +92,12 @@ struct piece {
 
     /* Internal to the shard. */
     struct piece *next;        /* in one of the shard's waiting lists */
-    struct piece *active_next; /* in the list of merging or of backing-writing pieces */
-    uint64_t since_ns;         /* when it began to wait; when a paced reply is due */
-    uint32_t batches;          /* batches under way that carry blocks of it */
-    uint8_t state;             /* 0 when the caller first submits it */
+    struct piece *active_next; /* in the list of active or of reading pieces */
+    struct piece **active_link;
+    uint64_t backing_mask; /* blocks with a backing read under way */
+    uint64_t since_ns;     /* when it began to wait; when a paced reply is due */
+    uint32_t batches;      /* batches under way that carry blocks of it */
+    uint8_t state;         /* 0 when the caller first submits it */
     uint8_t active, around, held;
     uint8_t resumed;               /* 0 when the caller first submits it */
     uint32_t generation;           /* of its region's writes when a read began */

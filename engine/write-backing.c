@@ -36,7 +36,7 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
 {
     uint32_t first = 0;
 
-    if (!write_backing_begin(shard, piece)) {
+    if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_THROUGH_WAIT;
         piece_list_push(&shard->blocked, piece);
         return;
@@ -52,7 +52,7 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
     }
     if (piece->ios > 0)
         return;
-    write_backing_end(shard, piece);
+    backing_write_end(shard, piece);
     write_finish(shard, piece, out);
 }
 
@@ -66,7 +66,7 @@ static void through_done(struct shard *shard, struct piece *piece, const struct 
             destage_written(shard, piece->slots[i]);
     if (piece->ios > 0)
         return;
-    write_backing_end(shard, piece);
+    backing_write_end(shard, piece);
     write_finish(shard, piece, out);
 }
 
@@ -74,7 +74,7 @@ static void through_done(struct shard *shard, struct piece *piece, const struct 
 
 void write_around(struct shard *shard, struct piece *piece, struct actions *out)
 {
-    if (!write_backing_begin(shard, piece)) {
+    if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_AROUND_WAIT;
         piece_list_push(&shard->blocked, piece);
         return;
@@ -95,7 +95,7 @@ static void around_done(struct shard *shard, struct piece *piece, struct actions
         volume->counters.around_blocks += piece->count;
     for (uint32_t i = 0; i < piece->count; i++)
         ram_drop(shard, piece_key(piece) + i);
-    write_backing_end(shard, piece);
+    backing_write_end(shard, piece);
     write_finish(shard, piece, out);
 }
 

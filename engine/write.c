@@ -30,21 +30,6 @@ bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
     return list_overlap(shard->merging, key, count);
 }
 
-/* Backing writes under way of any of these blocks (I22). */
-bool writers_overlap(const struct shard *shard, uint64_t key, uint32_t count)
-{
-    for (const struct run *run = shard->destage.active; run; run = run->next)
-        if (run->key < key + count && key < run->key + run->count)
-            return true;
-    for (uint32_t i = 0; i < shard->writing_count; i++) {
-        const struct piece *piece = shard->writing[i];
-
-        if (piece_key(piece) < key + count && key < piece_key(piece) + piece->count)
-            return true;
-    }
-    return false;
-}
-
 static void active_add(struct shard *shard, struct piece *piece)
 {
     piece->active = 1;
@@ -62,25 +47,6 @@ static void active_remove(struct shard *shard, struct piece *piece)
         link = &(*link)->active_next;
     *link = piece->active_next;
     piece->active = 0;
-    shard->unblock = true;
-}
-
-bool write_backing_begin(struct shard *shard, struct piece *piece)
-{
-    if (shard->writing_count == WRITING_MAX ||
-        writers_overlap(shard, piece_key(piece), piece->count))
-        return false;
-    shard->writing[shard->writing_count++] = piece;
-    return true;
-}
-
-void write_backing_end(struct shard *shard, struct piece *piece)
-{
-    uint32_t i = 0;
-
-    while (shard->writing[i] != piece)
-        i++;
-    shard->writing[i] = shard->writing[--shard->writing_count];
     shard->unblock = true;
 }
 
@@ -307,7 +273,7 @@ static void invalidate_start(struct shard *shard, struct piece *piece, struct ac
 {
     unsigned state = range_state(shard, piece);
 
-    if (state & RANGE_PENDING || writers_overlap(shard, piece_key(piece), piece->count)) {
+    if (state & RANGE_PENDING || backing_writers_overlap(shard, piece_key(piece), piece->count)) {
         piece_list_push(&shard->blocked, piece);
     } else if (state & RANGE_DIRTY && !(piece->flags & PIECE_DISCARD)) {
         action_reply(out, piece, -EBUSY);

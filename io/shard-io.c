@@ -199,15 +199,6 @@ static void write_flash(struct core *core, struct shard_io *io)
 
 /* ---- backing store ------------------------------------------------------------------------ */
 
-/* Whether the shard wants to know that these blocks came: they may enter the cache. */
-static bool fills(const struct action *action)
-{
-    const struct piece *piece = action->owner;
-    uint64_t range = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
-
-    return action->flags & ACTION_PIECE && piece->fill_mask & range << action->first;
-}
-
 static void backing_done(struct core *core, struct backing_io *backing, int result)
 {
     struct shard_io *io = container_of(backing, struct shard_io, backing);
@@ -220,10 +211,7 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
         atomic_fetch_add(&volume->volume.backing_writes, 1);
     if (reads && result == 0 && (action->flags & (ACTION_HEAD | ACTION_TAIL)))
         merge_edges(action);
-    if (!reads || result != 0 || (action->flags & ACTION_REPORT) || fills(action))
-        report(core, io, result);
-    else
-        end_piece_io(core, io);
+    report(core, io, result);
 }
 
 static void submit_backing(struct core *core, struct shard_io *io)

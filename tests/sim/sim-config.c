@@ -156,7 +156,7 @@ static void choose_volume(struct sim_volume_config *volume, struct sim_random *r
     volume->dirty_max_percent = PICK(random, 5, 30, 70, 90);
     volume->backing.write_cache = sim_random_percent(random, 70);
     volume->backing.garbage = sim_random_percent(random, 20);
-    volume->backing.tears_reads = !volume->atomic_blocks;
+    volume->backing.tears_reads = true;
     choose_delays(&volume->backing, random, 10000);
 }
 

@@ -114,15 +114,6 @@ static uint64_t verify(struct sim_world *world, const struct sim_io *io)
     return bad;
 }
 
-/* Does the shard want these blocks for the cache? */
-static bool fills(const struct sim_io *io, const struct piece *piece)
-{
-    for (uint32_t i = io->action.first; i < (uint32_t)io->action.first + io->action.count; i++)
-        if (piece->fill_mask >> i & 1)
-            return true;
-    return false;
-}
-
 /* A read past the end of the volume reads zeros there. */
 static void cut_read(struct sim_world *world, const struct sim_io *io)
 {
@@ -165,8 +156,7 @@ static void io_ended(struct sim_world *world, struct sim_core *core, struct sim_
         break;
     case ACTION_READ_BACKING:
         cut_read(world, io);
-        if (piece != NULL && (piece->op == PIECE_READ || piece->op == PIECE_PREFETCH))
-            tell |= fills(io, piece);
+        tell = true;
         break;
     case ACTION_WRITE_BACKING:
     case ACTION_ZERO_BACKING:

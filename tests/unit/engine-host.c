@@ -124,15 +124,11 @@ static void read_backing(struct host *host, const struct action *action)
 {
     struct piece *piece = action->owner;
     bool merge = action->flags & (ACTION_HEAD | ACTION_TAIL);
-    uint64_t range = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
 
     memcpy(action->data, host->backing + action->offset, action->length);
     if (merge)
         piece_merge(piece, action->flags & ACTION_HEAD, action->data);
-    if (action->flags & ACTION_REPORT || piece->fill_mask & range << action->first)
-        step(host, &(struct event){.kind = EVENT_IO_DONE, .action = action});
-    else
-        piece_io_ended(host, piece);
+    step(host, &(struct event){.kind = EVENT_IO_DONE, .action = action});
 }
 
 static void carry_out(struct host *host, const struct action *action)
