@@ -299,13 +299,16 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     unit->unknown_crash = 0;
 }
 
-void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach)
+void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach, uint64_t now)
 {
     bool fits = true;
 
     if (unit->pending_mask != 0) {
         unit_reach(content, unit, reach);
         fits = !reach->overflow && keep_either(unit, reach);
+        /* What landed is in the disk's cache, and what is under it at stake until a flush. */
+        for (uint32_t i = 0; i < reach->count; i++)
+            past_add(unit, &reach->states[i], now, true);
         for (uint32_t slot = 0; slot < UNIT_PENDING_MAX; slot++)
             if (unit->pending_mask >> slot & 1)
                 slot_free(unit, slot);

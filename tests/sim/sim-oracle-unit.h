@@ -74,7 +74,7 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
                 uint64_t flushed, bool garbage);
 
 /* The process dies; what it asked the disks for may or may not have happened. */
-void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach);
+void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach, uint64_t now);
 
 /* Forgets history that neither a crash after `flushed` nor a read in flight can show. */
 void unit_forget(struct unit *unit, uint64_t flushed);

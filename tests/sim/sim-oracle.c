@@ -497,7 +497,7 @@ void oracle_crash(struct oracle *oracle, bool power, bool garbage)
                 unit_crash(oracle->content, unit, &oracle->reach, volume->flushed,
                            garbage && volume->unit_sectors == 1);
             else
-                unit_kill(oracle->content, unit, &oracle->reach);
+                unit_kill(oracle->content, unit, &oracle->reach, oracle->clock);
             oracle->stats.ambiguous += unit->state_count > 1 || unit->unknown;
             unit_settle(oracle, unit);
         }
