@@ -59,15 +59,28 @@ bool destage_written(struct shard *shard, uint32_t slot)
     return true;
 }
 
+/* Several times within the patience of a write that waits for space. */
+static uint64_t backoff_max_ns(const struct shard_volume *volume)
+{
+    uint64_t part = volume->policy.stall_timeout_ns / 4;
+
+    if (part == 0 || part > BACKOFF_MAX_NS)
+        return BACKOFF_MAX_NS;
+    return part < BACKOFF_MIN_NS ? BACKOFF_MIN_NS : part;
+}
+
 static void volume_failed(struct shard *shard, struct shard_volume *volume, struct actions *out)
 {
     volume->counters.destage_errors++;
     if (!volume->failing)
         action_notice(out, NOTICE_BACKING_ERROR, volume->id, 0);
     volume->failing = true;
+    /* What was under way when it began to fail tells nothing new. */
+    if (shard->now_ns < volume->backoff_until_ns)
+        return;
     volume->backoff_ns = volume->backoff_ns ? 2 * volume->backoff_ns : BACKOFF_MIN_NS;
-    if (volume->backoff_ns > BACKOFF_MAX_NS)
-        volume->backoff_ns = BACKOFF_MAX_NS;
+    if (volume->backoff_ns > backoff_max_ns(volume))
+        volume->backoff_ns = backoff_max_ns(volume);
     volume->backoff_until_ns = shard->now_ns + volume->backoff_ns;
     tick_want(shard, volume->backoff_until_ns);
 }
@@ -185,6 +198,17 @@ static void backing_flush_consider(struct shard *shard, struct actions *out)
     }
 }
 
+/* The flush that failed may not be repeated by one that succeeds: what it was to cover may be lost,
+ * and with it what was read back.  Fills from now on have a debt of their own. */
+static void around_lost(struct shard_volume *volume)
+{
+    if (volume->around_writes == volume->around_flushed)
+        return;
+    if (volume->debt_lost <= volume->around_flushed)
+        volume->debt_lost_after = volume->around_flushed;
+    volume->debt_lost = volume->around_writes++;
+}
+
 void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out)
 {
     struct destage *destage = &shard->destage;
@@ -215,6 +239,7 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
     if (!volume)
         return;
     if (event->result < 0) {
+        around_lost(volume);
         volume_failed(shard, volume, out);
         return;
     }

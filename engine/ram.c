@@ -131,8 +131,12 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct ac
     uint64_t key = slot_key(slot);
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
 
-    /* Hazard 8: not while the backing store's volatile cache may be what was read. */
+    /* Hazard 8: not while the backing store's volatile cache may be what was read, nor when that
+     * may have been lost. */
     if (!volume || (frame_of(shard, id)->debt > volume->around_flushed && !MUTANT(8)))
+        return false;
+    if (frame_of(shard, id)->debt > volume->debt_lost_after &&
+        frame_of(shard, id)->debt <= volume->debt_lost)
         return false;
     /* Nor while a write of the block is on its way, through the log or around it. */
     if (index_pending(shard, key) || active_overlap(shard, key, 1) || !log_room(shard, 1, false))

@@ -341,6 +341,7 @@ struct shard_volume {
     struct counters counters;
     uint64_t dirty, lost;
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
+    uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
     bool failing;
     bool destage_all;

@@ -410,6 +410,13 @@ uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
     return volume ? volume->lost : 0;
 }
 
+bool shard_backing_fails(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    return volume && volume->failing;
+}
+
 const struct counters *shard_counters(const struct shard *shard, uint16_t id)
 {
     const struct shard_volume *volume = shard_volume(shard, id);

@@ -330,6 +330,9 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
  * that whoever waits for clean waits until dirty equals lost. */
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);
 
+/* The last thing that destaging asked of the volume's backing store failed. */
+bool shard_backing_fails(const struct shard *shard, uint16_t volume);
+
 /* Bits of blkcached:state for `count` blocks (at most REGION_BLOCKS): 1 RAM, 2 flash, 4 dirty;
  * 8 known to be zeros. */
 void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t block, uint32_t count,

@@ -91,6 +91,7 @@ static void around_done(struct shard *shard, struct piece *piece, struct actions
 
     if (volume && !(piece->flags & PIECE_FUA))
         volume->around_writes++;
+    tick_want(shard, shard->now_ns); /* for a flush: fills wait for it */
     if (volume)
         volume->counters.around_blocks += piece->count;
     for (uint32_t i = 0; i < piece->count; i++)

@@ -53,6 +53,20 @@ static void finish(struct backing_nbd *nbd, struct backing_io *io, int result)
     core_message_send(io->core, &io->message);
 }
 
+/* The server's own answer. */
+static void note_error(struct backing_nbd *nbd, const struct backing_io *io)
+{
+    static const char *const names[] = {[BACKING_READ] = "read",
+                                        [BACKING_WRITE] = "write",
+                                        [BACKING_ZERO] = "write of zeros",
+                                        [BACKING_FLUSH] = "flush"};
+
+    pthread_mutex_lock(&nbd->state_lock);
+    snprintf(nbd->last_error, sizeof(nbd->last_error), "%s: %s", names[io->op],
+             strerror(-io->result));
+    pthread_mutex_unlock(&nbd->state_lock);
+}
+
 static bool is_late(const struct backing_nbd *nbd, const struct backing_io *io)
 {
     return core_now(nbd->core) - io->started_ns >= nbd->backing.timeout_ns;
@@ -172,6 +186,7 @@ static void advance(struct backing_connection *connection, struct backing_io *io
         return;
     }
     if (io->result < 0) {
+        note_error(nbd, io);
         finish(nbd, io, io->result);
         return;
     }
@@ -284,13 +299,20 @@ void backing_nbd_connected(struct backing_nbd *nbd)
 
 void backing_nbd_lost(struct backing_nbd *nbd)
 {
+    uint64_t most_ns = nbd->backing.timeout_ns / 4;
+
     if (nbd->writes_done != nbd->writes_flushed && nbd->backing.info.has_flush)
         nbd->writes_lost = true;
     core_defer(nbd->core, &nbd->work);
     if (nbd->reconnect.armed)
         return;
     core_timer_arm(nbd->core, &nbd->reconnect, core_now(nbd->core) + nbd->backoff_ns);
-    nbd->backoff_ns = nbd->backoff_ns * 2 > BACKOFF_NS_MAX ? BACKOFF_NS_MAX : nbd->backoff_ns * 2;
+    /* Several tries within the time that a request waits. */
+    if (most_ns > BACKOFF_NS_MAX)
+        most_ns = BACKOFF_NS_MAX;
+    if (most_ns < BACKOFF_NS_MIN)
+        most_ns = BACKOFF_NS_MIN;
+    nbd->backoff_ns = nbd->backoff_ns * 2 > most_ns ? most_ns : nbd->backoff_ns * 2;
 }
 
 static void reconnect(struct core *core, struct core_timer *timer)

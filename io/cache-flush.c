@@ -80,7 +80,10 @@ static void end_backing(struct core *core, struct flush_coordinator *coordinator
     (void)core;
     if (result == 0)
         atomic_store(&volume->volume.backing_flushed, volume->flush_covers);
-    else
+    else if (atomic_load(&volume->volume.backing_writes) ==
+             atomic_load(&volume->volume.backing_flushed))
+        flush_party_excuse(coordinator, &volume->clients);
+    if (result != 0)
         log_warning("the backing store failed a flush", LOG_STR("volume", volume->volume.name),
                     LOG_ERRNO(result));
 }

@@ -25,6 +25,10 @@ struct cache_volume {
     struct flush_coordinator flush;
     struct backing_io flush_io;
     uint64_t flush_covers; /* backing_writes when it started */
+
+    /* Who must know of a flush that failed: clients, of the backing store's and of the flash's, and
+     * destaging, by shard. */
+    struct flush_party clients, clients_flash, destaging[SHARDS_MAX];
 };
 
 /* A notice is written to the log at most once a second, with how many there were. */

@@ -79,6 +79,20 @@ uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume)
     return sum;
 }
 
+bool cache_backing_fails(struct cache *cache, uint16_t volume)
+{
+    bool fails = false;
+
+    for (unsigned i = 0; i < cache->shard_count && !fails; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        fails = shard_backing_fails(runner->shard, volume);
+        pthread_mutex_unlock(&runner->lock);
+    }
+    return fails;
+}
+
 void cache_destage_all(struct cache *cache, uint16_t volume)
 {
     for (unsigned i = 0; i < cache->shard_count; i++) {

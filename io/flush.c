@@ -20,6 +20,8 @@ void flush_init(struct flush_coordinator *coordinator, const struct flush_ops *o
     list_init(&coordinator->waiting);
     list_init(&coordinator->running);
     coordinator->busy = false;
+    coordinator->failures = 0;
+    coordinator->last_error = 0;
     coordinator->deferred = (struct core_deferred){.run = run};
 }
 
@@ -36,6 +38,7 @@ void flush_join(struct core *core, struct flush_coordinator *coordinator,
 
     waiter->core = core;
     pthread_mutex_lock(&coordinator->lock);
+    waiter->failures = coordinator->failures;
     list_add_tail(&coordinator->waiting, &waiter->link);
     first = !coordinator->busy;
     coordinator->busy = true;
@@ -51,14 +54,48 @@ static void told(struct core *core, struct core_message *message)
     waiter->done(core, waiter, waiter->result);
 }
 
+void flush_party_excuse(struct flush_coordinator *coordinator, struct flush_party *party)
+{
+    pthread_mutex_lock(&coordinator->lock);
+    party->failures = coordinator->failures;
+    pthread_mutex_unlock(&coordinator->lock);
+}
+
+/* Under the lock.  Two rounds: several waiters may be of one party. */
+static void set_results(struct flush_coordinator *coordinator, struct list *ended, int result)
+{
+    list_for_each (node, ended) {
+        struct flush_waiter *waiter = container_of(node, struct flush_waiter, link);
+
+        waiter->result = result;
+        if (result == 0 &&
+            (waiter->failures != coordinator->failures ||
+             (waiter->party != NULL && waiter->party->failures != coordinator->failures)))
+            waiter->result = coordinator->last_error;
+    }
+    list_for_each (node, ended) {
+        struct flush_waiter *waiter = container_of(node, struct flush_waiter, link);
+
+        if (waiter->party != NULL)
+            waiter->party->failures = coordinator->failures;
+    }
+}
+
 void flush_ended(struct core *core, struct flush_coordinator *coordinator, int result)
 {
     struct list ended;
 
+    if (result != 0) {
+        pthread_mutex_lock(&coordinator->lock);
+        coordinator->failures++;
+        coordinator->last_error = result;
+        pthread_mutex_unlock(&coordinator->lock);
+    }
     coordinator->ops->end(core, coordinator, result);
     list_init(&ended);
     pthread_mutex_lock(&coordinator->lock);
     list_splice_tail(&ended, &coordinator->running);
+    set_results(coordinator, &ended, result);
     coordinator->busy = !list_empty(&coordinator->waiting);
     if (coordinator->busy)
         core_defer(core, &coordinator->deferred);
@@ -68,10 +105,9 @@ void flush_ended(struct core *core, struct flush_coordinator *coordinator, int r
         struct flush_waiter *waiter =
             container_of(list_take_first(&ended), struct flush_waiter, link);
 
-        waiter->result = result;
         waiter->message.handle = told;
         if (waiter->core == core)
-            waiter->done(core, waiter, result);
+            waiter->done(core, waiter, waiter->result);
         else
             core_message_send(waiter->core, &waiter->message);
     }

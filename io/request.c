@@ -369,6 +369,7 @@ static void start_flush(struct request *request)
     if (volume->cache->flash_volatile) {
         request->pieces_open++;
         request->flush_flash.done = flash_flushed;
+        request->flush_flash.party = &volume->clients_flash;
         flush_join(core, &volume->cache->flush, &request->flush_flash);
     }
     if (atomic_load(&request->volume->backing_writes) !=
@@ -376,6 +377,7 @@ static void start_flush(struct request *request)
         request->pieces_open++;
         raise_tier(request, TIER_BACKING);
         request->flush_backing.done = backing_flushed;
+        request->flush_backing.party = &volume->clients;
         flush_join(core, &volume->flush, &request->flush_backing);
     }
     let_go(request);

@@ -250,14 +250,17 @@ static void join_flush(struct core *core, struct shard_io *io)
     struct cache_volume *volume = cache->by_id[io->action.volume];
 
     io->flush.done = flush_done;
+    io->flush.party = NULL;
     if (io->action.kind == ACTION_FLUSH_FLASH && !cache->flash_volatile)
         report(core, io, 0);
     else if (io->action.kind == ACTION_FLUSH_FLASH)
         flush_join(core, &cache->flush, &io->flush);
     else if (volume == NULL || volume->volume.backing == NULL)
         report(core, io, -ENODEV);
-    else
+    else {
+        io->flush.party = &volume->destaging[io->runner->index];
         flush_join(core, &volume->flush, &io->flush);
+    }
 }
 
 static void retire(struct core *core, struct shard_io *io)

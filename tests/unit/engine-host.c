@@ -84,10 +84,26 @@ static void piece_io_ended(struct host *host, struct piece *piece)
     }
 }
 
+static int flash_error(const struct host *host, const struct action *action, int error)
+{
+    bool touched = host->flash_error_bytes == 0 ||
+                   (action->offset < host->flash_error_offset + host->flash_error_bytes &&
+                    host->flash_error_offset < action->offset + action->length);
+
+    return touched ? error : 0;
+}
+
 static void read_flash(struct host *host, const struct action *action)
 {
-    struct event event = {.kind = EVENT_IO_DONE, .action = action};
+    struct event event = {.kind = EVENT_IO_DONE,
+                          .action = action,
+                          .result = flash_error(host, action, host->flash_read_error)};
     struct piece *piece = action->owner;
+
+    if (event.result) {
+        step(host, &event);
+        return;
+    }
 
     memcpy(action->data, host->flash + action->offset, action->length);
     for (uint32_t i = 0; action->flags & ACTION_VERIFY && i < action->count; i++)
@@ -110,6 +126,11 @@ static void write_flash(struct host *host, const struct action *action)
     uint64_t offset = action->offset;
 
     flash_write_seal(write);
+    if (flash_error(host, action, host->flash_write_error)) {
+        step(host, &(struct event){
+                       .kind = EVENT_IO_DONE, .action = action, .result = host->flash_write_error});
+        return;
+    }
     for (uint32_t i = 0; i < write->iov_count; i++) {
         memcpy(host->flash + offset, write->iov[i].iov_base, write->iov[i].iov_len);
         offset += write->iov[i].iov_len;
@@ -125,6 +146,11 @@ static void read_backing(struct host *host, const struct action *action)
     struct piece *piece = action->owner;
     bool merge = action->flags & (ACTION_HEAD | ACTION_TAIL);
 
+    if (host->backing_error) {
+        step(host, &(struct event){
+                       .kind = EVENT_IO_DONE, .action = action, .result = host->backing_error});
+        return;
+    }
     memcpy(action->data, host->backing + action->offset, action->length);
     if (merge)
         piece_merge(piece, action->flags & ACTION_HEAD, action->data);
@@ -156,7 +182,10 @@ static void carry_out(struct host *host, const struct action *action)
         host->flash_flushes++;
         shard_flush_end(host->shard, shard_flush_begin(host->shard));
         break;
-    case ACTION_FLUSH_BACKING: host->backing_flushes++; break;
+    case ACTION_FLUSH_BACKING:
+        host->backing_flushes++;
+        done.result = host->backing_error;
+        break;
     case ACTION_FILL: piece_fill(host->shard, piece, action->first, action->count); break;
     case ACTION_MERGE: piece_merge(piece, action->flags & ACTION_HEAD, action->data); break;
     case ACTION_REPLY:

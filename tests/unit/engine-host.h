@@ -25,7 +25,9 @@ struct host {
     uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
     uint64_t notices[16];
     int last_error;
-    int backing_error; /* negative errno: what writes to the backing store end with */
+    int backing_error;                              /* of all that is asked of the backing store */
+    int flash_read_error, flash_write_error;        /* of what touches ... */
+    uint64_t flash_error_offset, flash_error_bytes; /* ... this, when it is not 0 */
     uint32_t retired[16], retired_count;
     struct piece piece;
     uint32_t queue_head, queue_tail;

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,13 +63,27 @@ static void tear_down(void)
     rmdir(directory);
 }
 
+/* A socket has a file before somebody listens at it. */
+static bool is_listening(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool listening;
+
+    ck_assert_int_ge(fd, 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+    listening = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return listening;
+}
+
 /* nbdkit with `filters` (comma separated, or NULL) over the image; returns when it listens. */
 static void start_server(const char *filters, const char *parameter)
 {
     char filter[128], file[100];
     const char *arguments[12] = {"nbdkit", "-f", "-U", socket_path};
     unsigned count = 4;
-    struct stat status;
+    bool listening;
 
     if (filters != NULL) {
         snprintf(filter, sizeof(filter), "--filter=%s", filters);
@@ -84,9 +100,9 @@ static void start_server(const char *filters, const char *parameter)
         execvp("nbdkit", (char *const *)(uintptr_t)arguments);
         _exit(127);
     }
-    for (unsigned i = 0; i < 1000 && stat(socket_path, &status) != 0; i++)
+    for (unsigned i = 0; !(listening = is_listening()) && i < 1000; i++)
         usleep(10000);
-    ck_assert_int_eq(stat(socket_path, &status), 0);
+    ck_assert(listening);
 }
 
 static void open_backing(const char *spec, uint64_t timeout_ms, unsigned cores)

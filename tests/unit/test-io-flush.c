@@ -107,6 +107,57 @@ START_TEST(a_failure_reaches_all)
 }
 END_TEST
 
+/* The device tells of a failure once; the next flush succeeds. */
+static struct client parties[4];
+static unsigned party_step;
+
+static void party_next(struct core *core, void *argument);
+
+static void party_told(struct core *core, struct flush_waiter *waiter, int result)
+{
+    struct client *client = container_of(waiter, struct client, waiter);
+
+    client->result = result;
+    device.result = 0;
+    if (++party_step < 4)
+        party_next(core, NULL);
+    else
+        io_cores_came();
+}
+
+static void party_next(struct core *core, void *argument)
+{
+    struct client *client = &parties[party_step];
+
+    (void)argument;
+    client->waiter.done = party_told;
+    flush_join(core, &device.flush, &client->waiter);
+}
+
+START_TEST(every_party_is_told_of_a_failure_once)
+{
+    struct flush_party one = {0}, other = {0};
+    struct call call = {0};
+
+    set_up(-5);
+    memset(parties, 0, sizeof(parties));
+    party_step = 0;
+    parties[0].waiter.party = &one;
+    parties[1].waiter.party = &one;
+    parties[2].waiter.party = &other;
+    parties[3].waiter.party = &other;
+    io_cores_start(1);
+    io_cores_expect(1);
+    io_cores_call(0, &call, party_next, NULL);
+    io_cores_wait();
+    cores_stop();
+    ck_assert_int_eq(parties[0].result, -5);
+    ck_assert_int_eq(parties[1].result, 0);
+    ck_assert_int_eq(parties[2].result, -5);
+    ck_assert_int_eq(parties[3].result, 0);
+}
+END_TEST
+
 /* Each client writes, flushes, and must find its write durable, many times on both cores. */
 #define CLIENTS 6u
 #define ROUNDS  100u
@@ -166,6 +217,7 @@ int main(void)
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, those_of_one_turn_share_one);
     tcase_add_test(cases, a_failure_reaches_all);
+    tcase_add_test(cases, every_party_is_told_of_a_failure_once);
     tcase_add_test(cases, a_flush_covers_what_was_before_it);
     return unit_run("io-flush", cases);
 }

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Helpers of the tests of failures, around nbd-fault-server.
+
+declare -A store_pid
+requires_built blkcached blkcachectl tests/system/nbd-fault-server tests/system/crash-client
+
+# rules NAME [RULE...]: what the server NAME does from now on; without a rule
+# everything works.
+rules() {
+    local name=$1
+    shift
+    if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi >"$tmpdir/$name.rules.new"
+    mv "$tmpdir/$name.rules.new" "$tmpdir/$name.rules"
+}
+
+# start_store NAME [OPTION...]: an NBD server of the file $tmpdir/NAME at
+# $tmpdir/NAME.sock, which follows "rules NAME".
+start_store() {
+    local name=$1
+    shift
+    rm -f "$tmpdir/$name.sock"
+    "$builddir/tests/system/nbd-fault-server" --rules "$tmpdir/$name.rules" "$@" \
+        "$tmpdir/$name" "unix:$tmpdir/$name.sock" >>"$tmpdir/$name.log" 2>&1 &
+    store_pid[$name]=$!
+    cleanup_fn end_store "${store_pid[$name]}"
+    wait_for_socket "$tmpdir/$name.sock" "${store_pid[$name]}"
+}
+
+# end_store PID: what it holds it may hold for ever, so it is not asked.
+end_store() {
+    kill -KILL "$1" 2>/dev/null || return 0
+    wait "$1" 2>/dev/null || :
+}
+
+# kill_store NAME: SIGKILL; nobody listens there any more.
+kill_store() {
+    end_store "${store_pid[$1]}"
+    rm -f "$tmpdir/$1.sock"
+}
+
+# store_uri NAME: for a configuration.
+store_uri() {
+    echo "nbd+unix:///?socket=$tmpdir/$1.sock"
+}
+
+# flash_with_faults SIZE [OPTION...]: the flash becomes a file of a FUSE mount in
+# front of the server "flash.img", so that "rules flash.img" reach its I/O. Byte
+# offsets are those of the device.
+flash_with_faults() {
+    local size=$1
+    shift
+    requires_root
+    requires_program nbdfuse
+    [ -e /dev/fuse ] || skip "/dev/fuse"
+    flash=$tmpdir/flash.img
+    format_flash "$size" "$@" >/dev/null
+    start_store flash.img
+    mount_flash
+}
+
+mount_flash() {
+    flash=$tmpdir/flash
+    : >"$flash"
+    nbdfuse "$flash" "$(store_uri flash.img)" >>"$tmpdir/nbdfuse.log" 2>&1 &
+    cleanup_fn unmount_flash $!
+    for ((i = 0; i < 200; i++)); do
+        [ -s "$flash" ] && return 0
+        kill -0 $! 2>/dev/null || skip "FUSE: $(tail -n 1 "$tmpdir/nbdfuse.log")"
+        sleep 0.05
+    done
+    fail "nothing is mounted at $flash"
+}
+
+# unmount_flash PID. The image behind it can be read from then on.
+unmount_flash() {
+    umount -l "$tmpdir/flash" 2>/dev/null
+    end_process "$1"
+}
+
+# crash_client COMMAND URI RECORD ARGUMENT...: see crash-client.c; fails the test
+# where it does.
+crash_client() {
+    "$builddir/tests/system/crash-client" "$@" >"$3.out" 2>&1 || fail "$(cat "$3.out")"
+}
+
+# status PATH: a value of the status, as jq finds it.
+status() {
+    blkcachectl --json status | jq -r "$1"
+}
+
+# counter VOLUME NAME: of the statistics.
+counter() {
+    blkcachectl --json stats "$1" | jq -r ".volumes[0].counters.$2"
+}
+
+# volume VOLUME KEY: of the status of a volume.
+volume() {
+    blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
+}
+
+# expect WHAT VALUE EXPECTED
+expect() {
+    [ "$2" = "$3" ] || fail "$1 is $2 instead of $3"
+}
+
+# client VOLUME COMMAND...: of qemu-io, on a volume of the daemon; all must succeed.
+client() {
+    local name=$1 arguments=() command
+    shift
+    for command; do arguments+=(-c "$command"); done
+    timeout 60 qemu-io -f raw "${arguments[@]}" "$(nbd_uri "$name")" >"$tmpdir/qemu-io.log" 2>&1 ||
+        fail "$name: $*: $(tail -n 3 "$tmpdir/qemu-io.log")"
+    if grep -q -e 'Pattern verification failed' "$tmpdir/qemu-io.log"; then
+        fail "$name: $*: $(tail -n 3 "$tmpdir/qemu-io.log")"
+    fi
+}
+
+# client_fails VOLUME COMMAND ERROR: this one command ends with this error.
+client_fails() {
+    timeout 60 qemu-io -f raw -c "$2" "$(nbd_uri "$1")" >"$tmpdir/qemu-io.log" 2>&1 &&
+        fail "$1: $2: did not fail"
+    grep -q "$3" "$tmpdir/qemu-io.log" || fail "$1: $2: $(tail -n 3 "$tmpdir/qemu-io.log")"
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the engine makes of errors of the flash and of the backing store (DESIGN 10). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/engine-host.h"
+#include "tests/unit/unit.h"
+
+#define MS UINT64_C(1000000)
+
+static void write_regions(struct host *host, uint64_t regions)
+{
+    for (uint64_t i = 0; i < regions; i++)
+        ck_assert_int_eq(host_write(host, i * REGION_BLOCKS, 8, 0, 0, 0), 0);
+}
+
+/* Many writes that were under way when the backing store went away are one failure, not many. */
+START_TEST(a_short_outage_costs_a_short_pause)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 1);
+
+    write_regions(host, 40);
+    host->backing_error = -EIO;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 50 * MS);
+    ck_assert_uint_gt(shard_counters(host->shard, HOST_VOLUME)->destage_errors, 4);
+    ck_assert(shard_backing_fails(host->shard, HOST_VOLUME));
+    host->backing_error = 0;
+    host_idle(host, 300 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    ck_assert(!shard_backing_fails(host->shard, HOST_VOLUME));
+    host_free(host);
+}
+END_TEST
+
+START_TEST(a_long_outage_is_asked_about_less_and_less)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 2);
+    uint64_t first, second;
+
+    write_regions(host, 1);
+    host->backing_error = -EIO;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 10000 * MS);
+    first = shard_counters(host->shard, HOST_VOLUME)->destage_errors;
+    host_idle(host, 50000 * MS);
+    second = shard_counters(host->shard, HOST_VOLUME)->destage_errors - first;
+    ck_assert_uint_ge(first, 5);
+    ck_assert_uint_ge(second, 8);
+    ck_assert_uint_le(second, 12);
+    host->backing_error = 0;
+    host_destage_all(host);
+    host_free(host);
+}
+END_TEST
+
+/* Whoever waits for room is told ENOSPC after stall_timeout_ns, so the store is asked several times
+ * before. */
+START_TEST(pauses_are_shorter_than_the_patience_of_writers)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 3);
+
+    host->policy.stall_timeout_ns = 2000 * MS;
+    shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
+    write_regions(host, 1);
+    host->backing_error = -EIO;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 60000 * MS);
+    host->backing_error = 0;
+    host_idle(host, 700 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    host_free(host);
+}
+END_TEST
+
+/* What was read back from the backing store's cache before a flush failed may not be there any more
+ * when the next flush succeeds: it must not become a clean block on flash. */
+START_TEST(fills_of_lost_writes_do_not_reach_flash)
+{
+    struct host *host = host_new(MODE_WRITE_AROUND, false, 4);
+    unsigned char *before = malloc((size_t)HOST_BLOCKS * BLOCK_BYTES);
+
+    /* The flush after the first one is not at once. */
+    ck_assert_int_eq(host_write(host, 5000, 1, 0, 0, 0), 0);
+    host_idle(host, 10 * MS);
+    host->backing_flushes = 0;
+    memcpy(before, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES);
+    ck_assert_int_eq(host_write(host, 100, 8, 0, 0, 0), 0);
+    ck_assert_int_eq(host_read(host, 100, 8, 0), 0);
+    /* The store loses it, and says so once. */
+    memcpy(host->backing, before, (size_t)HOST_BLOCKS * BLOCK_BYTES);
+    host->backing_error = -EIO;
+    host_idle(host, 1500 * MS);
+    ck_assert_uint_gt(host->backing_flushes, 0);
+    host->backing_error = 0;
+    host_idle(host, 10000 * MS);
+    memcpy(host->model, before, (size_t)HOST_BLOCKS * BLOCK_BYTES);
+    for (uint64_t block = 1024; block < 1024 + 4 * SHARD_FRAMES_MIN; block += 8)
+        ck_assert_int_eq(host_read(host, block, 8, 0), 0);
+    host_idle(host, 1000 * MS);
+    ck_assert_uint_gt(shard_counters(host->shard, HOST_VOLUME)->flash_fill_blocks, 0);
+    ck_assert_int_eq(host_boot(host), 1);
+    host_read_all(host);
+    free(before);
+    host_free(host);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *cases = tcase_create("engine-failures");
+
+    tcase_set_timeout(cases, 60);
+    tcase_add_test(cases, a_short_outage_costs_a_short_pause);
+    tcase_add_test(cases, a_long_outage_is_asked_about_less_and_less);
+    tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
+    tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
+    return unit_run("engine-failures", cases);
+}
