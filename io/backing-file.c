@@ -6,6 +6,7 @@
  * before (I22).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,16 @@ static void state(struct backing *backing, char *text, size_t bytes)
         snprintf(text, bytes, "up");
 }
 
+/* Can it deallocate?  Asked of a place behind the end, where there is nothing to be lost; of a block
+ * device the kernel would do it by writing, if need be, and does not say. */
+static bool can_punch(const struct device *device)
+{
+    off_t behind = (off_t)((device->bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES);
+
+    return !device->is_block && fallocate(device->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                          behind, BLOCK_BYTES) == 0;
+}
+
 int backing_file_open(struct backing **backing, const char *path, bool read_only, char *why,
                       size_t why_bytes)
 {
@@ -236,6 +247,7 @@ int backing_file_open(struct backing **backing, const char *path, bool read_only
         .read_only = read_only,
         .can_zero = true,
         .can_trim = true,
+        .zeroes_fast = !read_only && can_punch(&file->device),
         .has_flush = file->device.volatile_cache,
     };
     *backing = &file->backing;

@@ -64,6 +64,7 @@ struct backing_info {
     bool read_only;
     bool can_zero; /* efficient zeroing; without it zeros are written */
     bool can_trim;
+    bool zeroes_fast;     /* zeroing with BACKING_MAY_UNMAP is known to write no data */
     bool has_flush;       /* has a volatile cache or cannot tell: flushes are needed.  Without it a
                              FLUSH succeeds at once */
     uint8_t identity[16]; /* hash of what names it (path and device, or URI) */

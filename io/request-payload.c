@@ -95,6 +95,45 @@ unsigned request_payload(struct request *request, struct iovec *vectors, unsigne
     return payload.count;
 }
 
+/* Appends a run, or makes the last one longer.  False: there is no room. */
+static bool add_run(struct request_run *runs, unsigned *count, unsigned max, uint64_t bytes,
+                    bool is_zeros)
+{
+    if (*count > 0 && runs[*count - 1].zeros == is_zeros) {
+        runs[*count - 1].bytes += bytes;
+        return true;
+    }
+    if (*count == max)
+        return false;
+    runs[(*count)++] = (struct request_run){bytes, is_zeros};
+    return true;
+}
+
+unsigned request_runs(const struct request *request, struct request_run *runs, unsigned max)
+{
+    uint64_t end = request->offset + request->length, known = 0;
+    unsigned count = 0;
+
+    for (const struct request_piece *own = request->pieces; own != NULL; own = own->next)
+        known |= own->piece.zero_mask;
+    if (known == 0)
+        return 0;
+    for (const struct request_piece *own = request->pieces; own != NULL; own = own->next) {
+        const struct piece *piece = &own->piece;
+
+        for (uint32_t i = 0; i < piece->count; i++) {
+            uint64_t from = (piece->block + i) << BLOCK_SHIFT, to = from + BLOCK_BYTES;
+            bool whole = from >= request->offset && to <= end;
+
+            from = from < request->offset ? request->offset : from;
+            to = to > end ? end : to;
+            if (!add_run(runs, &count, max, to - from, whole && (piece->zero_mask >> i & 1)))
+                return 0;
+        }
+    }
+    return count > 1 || (count == 1 && runs[0].zeros) ? count : 0;
+}
+
 static void give_pieces(struct request *request)
 {
     struct request_core *core = request->core->request;

@@ -119,6 +119,7 @@ static void finish(struct request *request)
 static void refuse(struct request *request, int error)
 {
     request->error = error;
+    request->error_offset = request->offset;
     request->done(request);
 }
 
@@ -132,6 +133,18 @@ static void raise_tier(struct request *request, enum latency_tier tier)
 {
     if (tier > request->tier)
         request->tier = (uint8_t)tier;
+}
+
+/* `error` happened somewhere from `block` on. */
+static void note_error(struct request *request, int error, uint64_t block)
+{
+    uint64_t offset = block << BLOCK_SHIFT;
+
+    offset = offset < request->offset ? request->offset : offset;
+    if (request->error == 0 || offset < request->error_offset)
+        request->error_offset = offset;
+    if (request->error == 0)
+        request->error = error;
 }
 
 /* ---- pieces ------------------------------------------------------------------------------- */
@@ -267,8 +280,7 @@ static void launch(struct request *request)
         struct request_piece *piece = piece_take(request);
 
         if (piece == NULL) {
-            if (request->error == 0)
-                request->error = -ENOMEM;
+            note_error(request, -ENOMEM, block);
             request->next_block = request->end_block;
             return;
         }
@@ -284,8 +296,8 @@ static void piece_ended(struct request_piece *own)
     struct request *request = own->request;
     struct piece *piece = &own->piece;
 
-    if (piece->error != 0 && request->error == 0)
-        request->error = piece->error;
+    if (piece->error != 0)
+        note_error(request, piece->error, piece->block);
     if (piece->backing_blocks != 0)
         raise_tier(request, TIER_BACKING);
     else if (piece->flash_blocks != 0)
@@ -393,7 +405,7 @@ static void send_edge(struct request *request, unsigned edge, uint64_t block, ui
     struct request_piece *own = piece_take(request);
 
     if (own == NULL) {
-        request->error = -ENOMEM;
+        note_error(request, -ENOMEM, block);
         return;
     }
     piece_init(own, PIECE_WRITE, block, 1);
@@ -485,6 +497,21 @@ static void set_range(struct request *request)
     }
 }
 
+/* Does zeroing take less time than writing as many bytes?  It does where it takes log entries
+ * without data, or where the backing store is known to be quick, and there is a block that is
+ * covered as a whole. */
+static bool zeroes_fast(const struct request *request)
+{
+    const struct volume *volume = request->volume;
+    uint64_t end = request->offset + request->length;
+
+    if ((request->offset + BLOCK_BYTES - 1) / BLOCK_BYTES >= end / BLOCK_BYTES)
+        return false;
+    if (volume->mode == MODE_WRITE_BACK && request->length < AROUND_BYTES_MIN)
+        return true;
+    return backing_info(volume->backing)->zeroes_fast && !(request->flags & REQUEST_NO_HOLE);
+}
+
 static int check(const struct request *request)
 {
     const struct volume *volume = request->volume;
@@ -501,7 +528,7 @@ static int check(const struct request *request)
         return -EINVAL;
     if (request->offset > volume->bytes || request->length > volume->bytes - request->offset)
         return request->op == REQUEST_WRITE || request->op == REQUEST_ZERO ? -ENOSPC : -EINVAL;
-    return 0;
+    return (request->flags & REQUEST_FAST) && !zeroes_fast(request) ? -EOPNOTSUPP : 0;
 }
 
 void request_submit(struct request *request)

@@ -36,6 +36,7 @@ enum request_op {
 enum request_flags {
     REQUEST_FUA = 1,
     REQUEST_NO_HOLE = 2, /* with REQUEST_ZERO: keep the backing store allocated */
+    REQUEST_FAST = 4,    /* with REQUEST_ZERO: -EOPNOTSUPP at once unless faster than a WRITE */
 };
 
 #define REQUEST_BYTES_MAX (32u << 20) /* of READ and WRITE; the others may cover a whole volume */
@@ -63,8 +64,9 @@ struct request {
     struct core *core;
 
     /* Valid in done(): 0 or a negative errno: -EIO, -ENOSPC, -EINVAL, -EPERM (read-only),
-     * -ESHUTDOWN, -ENOMEM. */
+     * -ESHUTDOWN, -ENOMEM; -EOPNOTSUPP for REQUEST_FAST only. */
     int error;
+    uint64_t error_offset; /* where, roughly: nothing before it failed.  Not for FLUSH */
 
     void *private_pointer; /* for the front end's use */
 
@@ -100,6 +102,15 @@ void request_submit(struct request *request);
  * REQUEST_VECTORS_MAX(length)).  Valid until request_release. */
 #define REQUEST_VECTORS_MAX(length) ((unsigned)((length) / BLOCK_BYTES + 2))
 unsigned request_payload(struct request *request, struct iovec *vectors, unsigned max);
+
+/* READ, like request_payload: fills at most `max` runs of data and of zeros, in turn, covering
+ * exactly `length` bytes.  Zeros are those that the cache knows of, whole blocks only.  Returns how
+ * many; 0 when there are no zeros, or too many runs. */
+struct request_run {
+    uint64_t bytes;
+    bool zeros;
+};
+unsigned request_runs(const struct request *request, struct request_run *runs, unsigned max);
 
 /* Gives back buffers and frames.  After it the structure is the front end's to use again.  Also for
  * a request whose request_buffer was taken but that is not submitted. */

@@ -92,7 +92,7 @@ static uint16_t transmission_flags(const struct nbd_handshake *handshake,
     if (volume->read_only)
         flags |= NBD_FLAG_READ_ONLY;
     else
-        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
     return (uint16_t)flags;
 }
 

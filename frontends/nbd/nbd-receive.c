@@ -76,6 +76,13 @@ static const struct {
     [NBD_CMD_WRITE_ZEROES] = {REQUEST_ZERO, NBD_COUNTER_requests_zero},
 };
 
+static uint8_t request_flags(uint16_t wire)
+{
+    return (uint8_t)((wire & NBD_CMD_FLAG_FUA ? REQUEST_FUA : 0) |
+                     (wire & NBD_CMD_FLAG_NO_HOLE ? REQUEST_NO_HOLE : 0) |
+                     (wire & NBD_CMD_FLAG_FAST_ZERO ? REQUEST_FAST : 0));
+}
+
 static void buffer_ready(struct core *core, struct core_buffer_waiter *waiter);
 
 /* Gets memory for the payload of `filling` and moves there what has arrived of it.  False: there is
@@ -139,8 +146,7 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
     }
     request = &slot->request;
     request->op = (uint8_t)commands[wire->type].op;
-    request->flags = (uint8_t)(((wire->flags & NBD_CMD_FLAG_FUA) != 0 ? REQUEST_FUA : 0) |
-                               ((wire->flags & NBD_CMD_FLAG_NO_HOLE) != 0 ? REQUEST_NO_HOLE : 0));
+    request->flags = request_flags(wire->flags);
     request->offset = wire->offset;
     request->length = wire->length;
     if (wire->type == NBD_CMD_WRITE)

@@ -18,12 +18,11 @@ static unsigned simple(unsigned char *head, const struct nbd_request *request, u
     return NBD_SIMPLE_REPLY_BYTES;
 }
 
-/* The header of a chunk with so many bytes behind it; returns its own length. */
-static unsigned chunk(unsigned char *head, const struct nbd_request *request, enum nbd_style style,
-                      uint16_t type, uint64_t bytes)
+unsigned nbd_reply_chunk(unsigned char *head, const struct nbd_request *request,
+                         enum nbd_style style, enum nbd_reply_type type, uint64_t bytes)
 {
-    be16_store(head + 4, NBD_REPLY_FLAG_DONE);
-    be16_store(head + 6, type);
+    be16_store(head + 4, 0);
+    be16_store(head + 6, (uint16_t)type);
     memcpy(head + 8, request->cookie, sizeof(request->cookie));
     if (style == NBD_STYLE_EXTENDED) {
         be32_store(head, NBD_EXTENDED_REPLY_MAGIC);
@@ -36,12 +35,40 @@ static unsigned chunk(unsigned char *head, const struct nbd_request *request, en
     return NBD_STRUCTURED_REPLY_BYTES;
 }
 
+void nbd_reply_done(unsigned char *head)
+{
+    be16_store(head + 4, NBD_REPLY_FLAG_DONE);
+}
+
+unsigned nbd_reply_data(unsigned char *head, const struct nbd_request *request,
+                        enum nbd_style style, uint64_t offset, uint64_t bytes)
+{
+    unsigned head_bytes =
+        nbd_reply_chunk(head, request, style, NBD_REPLY_TYPE_OFFSET_DATA, 8 + bytes);
+
+    be64_store(head + head_bytes, offset);
+    return head_bytes + 8;
+}
+
+unsigned nbd_reply_hole(unsigned char *head, const struct nbd_request *request,
+                        enum nbd_style style, uint64_t offset, uint32_t bytes)
+{
+    unsigned head_bytes = nbd_reply_chunk(head, request, style, NBD_REPLY_TYPE_OFFSET_HOLE, 12);
+
+    be64_store(head + head_bytes, offset);
+    be32_store(head + head_bytes + 8, bytes);
+    return head_bytes + 12;
+}
+
+/* What all error chunks begin with; `more` bytes follow. */
 static unsigned error_chunk(unsigned char *head, const struct nbd_request *request,
-                            enum nbd_style style, uint32_t error, const char *text)
+                            enum nbd_style style, enum nbd_reply_type type, uint32_t error,
+                            const char *text, unsigned more)
 {
     size_t text_bytes = text != NULL ? strnlen(text, NBD_REPLY_TEXT_BYTES_MAX) : 0;
-    unsigned bytes = chunk(head, request, style, (uint16_t)NBD_REPLY_TYPE_ERROR, 6 + text_bytes);
+    unsigned bytes = nbd_reply_chunk(head, request, style, type, 6 + text_bytes + more);
 
+    nbd_reply_done(head);
     be32_store(head + bytes, error);
     be16_store(head + bytes + 4, (uint16_t)text_bytes);
     if (text_bytes != 0)
@@ -59,13 +86,39 @@ unsigned nbd_reply_head(unsigned char *head, const struct nbd_request *request,
         (style == NBD_STYLE_STRUCTURED && error == NBD_SUCCESS && request->type != NBD_CMD_READ))
         return simple(head, request, error);
     if (error != NBD_SUCCESS)
-        return error_chunk(head, request, style, error, text);
+        return error_chunk(head, request, style, NBD_REPLY_TYPE_ERROR, error, text, 0);
     /* A data chunk may not be empty. */
     if (request->type != NBD_CMD_READ || request->length == 0)
-        return chunk(head, request, style, NBD_REPLY_TYPE_NONE, 0);
-    bytes = chunk(head, request, style, NBD_REPLY_TYPE_OFFSET_DATA, 8 + request->length);
-    be64_store(head + bytes, request->offset);
+        bytes = nbd_reply_chunk(head, request, style, NBD_REPLY_TYPE_NONE, 0);
+    else
+        bytes = nbd_reply_data(head, request, style, request->offset, request->length);
+    nbd_reply_done(head);
+    return bytes;
+}
+
+unsigned nbd_reply_head_at(unsigned char *head, const struct nbd_request *request,
+                           enum nbd_style style, uint32_t error, const char *text, uint64_t offset)
+{
+    unsigned bytes;
+
+    if (style == NBD_STYLE_SIMPLE)
+        return simple(head, request, error);
+    bytes = error_chunk(head, request, style, NBD_REPLY_TYPE_ERROR_OFFSET, error, text, 8);
+    be64_store(head + bytes, offset);
     return bytes + 8;
+}
+
+const char *nbd_reply_text(uint32_t error)
+{
+    switch (error) {
+    case NBD_EPERM: return "not permitted";
+    case NBD_EIO: return "input/output error";
+    case NBD_ENOMEM: return "the server is out of memory";
+    case NBD_ENOSPC: return "no space left";
+    case NBD_ENOTSUP: return "not faster than writing";
+    case NBD_ESHUTDOWN: return "the server is stopping";
+    default: return NULL;
+    }
 }
 
 uint32_t nbd_reply_error(int error)
@@ -80,6 +133,7 @@ uint32_t nbd_reply_error(int error)
     case ENOSPC:
     case EDQUOT:
     case EFBIG: return NBD_ENOSPC;
+    case EOPNOTSUPP: return NBD_ENOTSUP;
     case ESHUTDOWN: return NBD_ESHUTDOWN;
     default: return NBD_EIO;
     }

@@ -51,7 +51,8 @@ static const struct {
     [NBD_CMD_FLUSH] = {true, false, false, NBD_CMD_FLAG_FUA, NBD_EINVAL},
     [NBD_CMD_TRIM] = {true, true, false, NBD_CMD_FLAG_FUA, NBD_EINVAL},
     [NBD_CMD_CACHE] = {true, false, false, NBD_CMD_FLAG_FUA, NBD_EINVAL},
-    [NBD_CMD_WRITE_ZEROES] = {true, true, false, NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE,
+    [NBD_CMD_WRITE_ZEROES] = {true, true, false,
+                              NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
                               NBD_ENOSPC},
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "frontends/nbd/nbd-body.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-receive.h"
@@ -14,12 +15,11 @@
 
 /* ---- queueing --------------------------------------------------------------------------- */
 
-static void queue(struct nbd_slot *slot, uint32_t error, const char *text)
+/* The head of its reply is written. */
+static void queue(struct nbd_slot *slot)
 {
     struct nbd_client *client = slot->client;
 
-    slot->head_bytes =
-        nbd_reply_head(slot->head, &slot->wire, (enum nbd_style)client->rules.style, error, text);
     slot->next = NULL;
     if (client->reply_first == NULL)
         client->reply_first = slot;
@@ -32,27 +32,74 @@ static void queue(struct nbd_slot *slot, uint32_t error, const char *text)
 void nbd_send_answer(struct nbd_slot *slot, uint32_t error, const char *text)
 {
     slot->payload = false;
-    queue(slot, error, text);
+    slot->head_bytes = nbd_reply_head(slot->head, &slot->wire,
+                                      (enum nbd_style)slot->client->rules.style, error, text);
+    queue(slot);
+}
+
+void nbd_send_body(struct nbd_slot *slot, struct nbd_body *body)
+{
+    slot->head_bytes = 0;
+    slot->body = body;
+    slot->body_bytes = body->bytes;
+    queue(slot);
+}
+
+/* A valid request failed. */
+static void send_failure(struct nbd_slot *slot)
+{
+    enum nbd_style style = (enum nbd_style)slot->client->rules.style;
+    uint32_t error = nbd_reply_error(slot->request.error);
+    uint64_t offset = slot->request.error_offset;
+
+    /* The document has it for one request only; anything else failed for another reason. */
+    if (error == NBD_ENOTSUP && !(slot->wire.flags & NBD_CMD_FLAG_FAST_ZERO))
+        error = NBD_EIO;
+    nbd_count(slot->client->own, requests_failed);
+    request_release(&slot->request);
+    if (slot->wire.type == NBD_CMD_FLUSH) {
+        nbd_send_answer(slot, error, nbd_reply_text(error));
+        return;
+    }
+    slot->head_bytes =
+        nbd_reply_head_at(slot->head, &slot->wire, style, error, nbd_reply_text(error), offset);
+    queue(slot);
 }
 
 void nbd_send_done(struct request *request)
 {
     struct nbd_slot *slot = container_of(request, struct nbd_slot, request);
-    uint32_t error = nbd_reply_error(request->error);
+    struct nbd_client *client = slot->client;
+    enum nbd_style style = (enum nbd_style)client->rules.style;
 
-    slot->payload = slot->wire.type == NBD_CMD_READ && error == NBD_SUCCESS;
-    if (!slot->payload)
+    if (request->error != 0) {
+        send_failure(slot);
+        return;
+    }
+    if (slot->wire.type != NBD_CMD_READ) {
         request_release(request);
-    if (error != NBD_SUCCESS)
-        nbd_count(slot->client->own, requests_failed);
-    queue(slot, error, NULL);
+        nbd_send_answer(slot, NBD_SUCCESS, NULL);
+        return;
+    }
+    slot->payload = true;
+    if (style != NBD_STYLE_SIMPLE && !(slot->wire.flags & NBD_CMD_FLAG_DF)) {
+        struct nbd_body *body = nbd_body_read(&slot->wire, style, request, client->own->scratch);
+
+        if (body != NULL) {
+            nbd_send_body(slot, body);
+            return;
+        }
+    }
+    slot->body_bytes = slot->wire.length;
+    slot->head_bytes = nbd_reply_head(slot->head, &slot->wire, style, NBD_SUCCESS, NULL);
+    queue(slot);
 }
 
 /* ---- sending ---------------------------------------------------------------------------- */
 
 static uint64_t reply_bytes(const struct nbd_slot *slot)
 {
-    return slot->head_bytes + (slot->payload ? slot->wire.length : 0);
+    return slot->head_bytes + slot->body_bytes;
 }
 
 /* Copies vectors, less the first `skip` bytes, as many as there is room for; returns how many. */
@@ -80,8 +127,12 @@ static unsigned reply_vectors(struct nbd_client *client, struct nbd_slot *slot, 
                               struct iovec *vectors, unsigned max)
 {
     struct iovec *scratch = client->own->scratch;
-    unsigned most = slot->payload ? 1 + REQUEST_VECTORS_MAX(slot->wire.length) : 1, count = 0;
+    unsigned most = 1, count = 0;
 
+    if (slot->body != NULL)
+        most += slot->body->count;
+    else if (slot->payload)
+        most += REQUEST_VECTORS_MAX(slot->wire.length);
     if (most > max && max < NBD_VECTORS_MAX)
         return 0;
     if (skip < slot->head_bytes) {
@@ -92,6 +143,9 @@ static unsigned reply_vectors(struct nbd_client *client, struct nbd_slot *slot, 
     } else {
         skip -= slot->head_bytes;
     }
+    if (slot->body != NULL)
+        return count + copy_vectors(vectors + count, max - count, slot->body->vectors,
+                                    slot->body->count, skip);
     if (!slot->payload)
         return count;
     if (skip == 0 && most <= max)

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+struct nbd_body;
 struct nbd_client;
 struct nbd_slot;
 struct request;
@@ -15,6 +16,9 @@ void nbd_send_start(struct nbd_client *client);
 /* Queues the reply to a request that did not go to the engine.  It leaves at the end of the turn,
  * with all others. */
 void nbd_send_answer(struct nbd_slot *slot, uint32_t error, const char *text);
+
+/* The same for a reply that is all body, which it takes over. */
+void nbd_send_body(struct nbd_slot *slot, struct nbd_body *body);
 
 /* The engine is done with the request of a slot: queues its reply. */
 void nbd_send_done(struct request *request);

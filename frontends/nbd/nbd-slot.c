@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stddef.h>
 
+#include "frontends/nbd/nbd-body.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-send.h"
@@ -50,6 +51,8 @@ struct nbd_slot *nbd_slot_take(struct nbd_client *client, const struct nbd_reque
     slot->data = NULL;
     slot->filled = 0;
     slot->payload = false;
+    slot->body_bytes = 0;
+    slot->body = NULL;
     return slot;
 }
 
@@ -60,6 +63,8 @@ void nbd_slot_give(struct nbd_slot *slot)
     assert(client->in_flight > 0);
     if (slot->payload)
         request_release(&slot->request);
+    if (slot->body != NULL)
+        nbd_body_free(slot->body);
     client->in_flight--;
     client->bytes_in_flight -= payload_bytes(&slot->wire);
     slot->next = client->slots_free;

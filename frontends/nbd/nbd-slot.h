@@ -11,6 +11,7 @@
 #include "io/request.h"
 
 struct nbd_client;
+struct nbd_body;
 
 struct nbd_slot {
     struct nbd_client *client;
@@ -19,7 +20,9 @@ struct nbd_slot {
     unsigned char *data; /* WRITE: where the payload goes, NULL before there is a buffer, and ... */
     uint32_t filled;     /* how much of it is there */
     uint32_t head_bytes; /* of the reply */
-    bool payload;        /* the reply has one: wire.length bytes, until request_release */
+    bool payload;        /* bytes of the request are in the reply, until request_release */
+    uint64_t body_bytes; /* of the reply, behind its head */
+    struct nbd_body *body; /* where they are; NULL: they are the payload and nothing else */
     unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
     struct request request;
 };

@@ -82,6 +82,9 @@ static void carry_out(struct request *request)
     unsigned char *place = memory[index] + request->offset;
 
     request->error = strcmp(request->volume->name, "broken") == 0 ? -EIO : 0;
+    request->error_offset = request->offset + request->length / 2;
+    if ((request->flags & REQUEST_FAST) && request->length < BLOCK_BYTES)
+        request->error = -EOPNOTSUPP;
     if (request->error == 0) {
         pthread_mutex_lock(&memory_lock);
         if (request->op == REQUEST_WRITE)
@@ -147,6 +150,30 @@ unsigned request_payload(struct request *request, struct iovec *vectors, unsigne
         left -= here;
     }
     return count;
+}
+
+/* What is zeros is found by looking. */
+unsigned request_runs(const struct request *request, struct request_run *runs, unsigned max)
+{
+    static const unsigned char zeros[BLOCK_BYTES];
+    const unsigned char *data = memory[request->volume - volumes];
+    uint64_t end = request->offset + request->length, here;
+    unsigned count = 0;
+
+    for (uint64_t at = request->offset; at < end; at += here) {
+        bool is_zeros;
+
+        here = BLOCK_BYTES - at % BLOCK_BYTES;
+        here = here < end - at ? here : end - at;
+        is_zeros = here == BLOCK_BYTES && memcmp(data + at, zeros, BLOCK_BYTES) == 0;
+        if (count > 0 && runs[count - 1].zeros == is_zeros)
+            runs[count - 1].bytes += here;
+        else if (count == max)
+            return 0;
+        else
+            runs[count++] = (struct request_run){here, is_zeros};
+    }
+    return count > 1 || runs[0].zeros ? count : 0;
 }
 
 void request_release(struct request *request)

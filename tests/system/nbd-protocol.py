@@ -124,10 +124,10 @@ def test_handshake_byte_by_byte():
 
 def test_flags_of_the_export():
     with client() as c:
-        assert c.flags == 0x56D
+        assert c.flags == 0xD6D
     for style in (n.STRUCTURED, n.EXTENDED):
         with client(style) as c:
-            assert c.flags == 0x5ED
+            assert c.flags == 0xDED
     if read_only:
         with client(name=read_only) as c:
             assert c.flags == 0x50F
@@ -181,7 +181,7 @@ def test_errors_are_those_of_the_document():
                 (n.TRIM, size - 1, 2, 0, n.EINVAL),
                 (n.CACHE, size - 1, 2, 0, n.EINVAL),
                 (n.WRITE_ZEROES, size - 1, 2, 0, n.ENOSPC),
-                (n.WRITE_ZEROES, 0, 512, 16, n.EINVAL),  # FAST_ZERO was not offered
+                (n.WRITE_ZEROES, 0, 512, n.FAST_ZERO, n.ENOTSUP),
                 (n.FLUSH, 0, 1, 0, n.EINVAL),
                 (n.FLUSH, 1, 0, 0, n.EINVAL),
                 (7, 0, 512, 0, n.EINVAL),  # BLOCK_STATUS was not negotiated
@@ -245,6 +245,74 @@ def test_structured_errors_carry_text():
             c.start(n.READ, c.bytes, 1)
             _, error, _, text = c.reply()
             assert error == n.EINVAL and b"beyond the end" in text
+
+
+def test_failures_say_where():
+    if not broken:
+        return
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style, name=broken) as c:
+            for command in (n.READ, n.WRITE, n.TRIM, n.CACHE, n.WRITE_ZEROES):
+                c.start(command, 4096, 512, data=b"d" * 512 if command == n.WRITE else b"")
+                _, error, _, text = c.reply()  # checks the offset
+                assert (error, text) == (n.EIO, b"input/output error")
+                assert [kind for kind, _ in c.chunks] == [0x8002]
+            c.start(n.FLUSH)
+            assert c.reply()[1] == n.EIO
+            assert [kind for kind, _ in c.chunks] == [0x8001]
+
+
+# ---- zeros
+
+
+def test_zeroes_are_read_as_holes():
+    for style in STYLES:
+        with client(style) as c:
+            data = random.randbytes(1 << 20)
+            c.write(0, data)
+            assert c.call(n.WRITE_ZEROES, 8192, 65536)[0] == 0
+            expected = data[:8192] + bytes(65536) + data[73728:]
+            for offset, length, kinds in (
+                (0, 1 << 20, [1, 2, 1]), (8192, 65536, [2]), (8191, 65538, [1, 2, 1]),
+                (9000, 1000, [1]), (9000, 8000, [1, 2, 1]), (4096, 8192, [1, 2]),
+                (69632, 8192, [2, 1]), (0, 8192, [1]), (12288, 1 << 19, [2, 1]),
+            ):
+                assert c.read(offset, length) == expected[offset:offset + length]
+                if style:
+                    found = [kind for kind, _ in c.chunks]
+                    assert found == kinds, (offset, length, found)
+                    assert c.read(offset, length, n.DF) == expected[offset:offset + length]
+                    assert [kind for kind, _ in c.chunks] == [1]
+
+
+def test_many_holes_in_one_read():
+    for style in STYLES:
+        with client(style) as c:
+            for holes in (10, 60, 120, 1000):
+                data = bytearray(random.randbytes(holes * 8192))
+                c.write(0, data)
+                for i in range(holes):
+                    c.start(n.WRITE_ZEROES, i * 8192, 4096)
+                    data[i * 8192:i * 8192 + 4096] = bytes(4096)
+                    assert c.reply()[1] == 0
+                assert c.read(0, len(data)) == data
+                assert c.read(1, len(data) - 2) == data[1:-1]
+
+
+def test_fast_zero():
+    for style in STYLES:
+        with client(style) as c:
+            c.write(0, b"x" * (1 << 20))
+            assert c.call(n.WRITE_ZEROES, 1, 4094, n.FAST_ZERO)[0] == n.ENOTSUP
+            assert c.read(0, 4096) == b"x" * 4096, "an answer of ENOTSUP leaves the data alone"
+            assert c.call(n.WRITE_ZEROES, 4096, 65536, n.FAST_ZERO) == (0, b"")
+            assert c.read(4095, 65538) == b"x" + bytes(65536) + b"x"
+            error, _ = c.call(n.WRITE_ZEROES, 0, 32 << 20, n.FAST_ZERO | n.NO_HOLE | n.FUA)
+            assert error in (0, n.ENOTSUP)
+            if error == 0:
+                assert c.read(0, 1 << 20) == bytes(1 << 20)
+            assert c.call(n.WRITE_ZEROES, 0, c.bytes, n.FAST_ZERO) == (0, b"")
+            assert c.read(0, 1 << 20) == bytes(1 << 20)
 
 
 # ---- extended headers

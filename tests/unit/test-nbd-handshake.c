@@ -248,7 +248,8 @@ static void setup(void)
     say32(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 }
 
-#define FLAGS_WRITABLE   0x056d /* has flags, flush, FUA, trim, write zeroes, multi-conn, cache */
+/* Has flags, flush, FUA, trim, write zeroes, multi-conn, cache, fast zero. */
+#define FLAGS_WRITABLE   0x0d6d
 #define FLAGS_READ_ONLY  0x050f /* has flags, read-only, flush, FUA, multi-conn, cache */
 #define FLAGS_STRUCTURED 0x0080 /* DF */
 

@@ -156,7 +156,7 @@ START_TEST(flags_by_command)
         [NBD_CMD_FLUSH] = NBD_CMD_FLAG_FUA,
         [NBD_CMD_TRIM] = NBD_CMD_FLAG_FUA,
         [NBD_CMD_CACHE] = NBD_CMD_FLAG_FUA,
-        [NBD_CMD_WRITE_ZEROES] = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE,
+        [NBD_CMD_WRITE_ZEROES] = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
     };
     unsigned wrong = 0;
 
@@ -286,7 +286,7 @@ START_TEST(structured_replies)
                       26 + NBD_REPLY_TEXT_BYTES_MAX);
     ck_assert_uint_eq(be16_load(head + 24), NBD_REPLY_TEXT_BYTES_MAX);
     ck_assert_uint_eq(nbd_reply_head(head, &request, NBD_STYLE_EXTENDED, NBD_EIO, text),
-                      sizeof(head));
+                      sizeof(head) - 8);
     ck_assert_uint_eq(be16_load(head + 36), NBD_REPLY_TEXT_BYTES_MAX);
 }
 END_TEST
@@ -313,20 +313,58 @@ START_TEST(extended_replies)
 }
 END_TEST
 
+START_TEST(errors_with_offset)
+{
+    struct nbd_request request = {
+        .type = NBD_CMD_WRITE, .offset = 0x1000, .length = 4096, .cookie = "cookie!"};
+    unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
+    char text[100] = {0};
+
+    ck_assert_uint_eq(
+        nbd_reply_head_at(head, &request, NBD_STYLE_STRUCTURED, NBD_EIO, "oh", 0x1234), 36);
+    ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\1\x80\2cookie!\0\0\0\0\x10", 20);
+    ck_assert_mem_eq(head + 20, "\0\0\0\5\0\2oh\0\0\0\0\0\0\x12\x34", 16);
+    memset(text, 't', sizeof(text) - 1);
+    ck_assert_uint_eq(nbd_reply_head_at(head, &request, NBD_STYLE_EXTENDED, NBD_EIO, text, 0x1234),
+                      sizeof(head));
+    ck_assert_mem_eq(head + sizeof(head) - 8, "\0\0\0\0\0\0\x12\x34", 8);
+    ck_assert_uint_eq(nbd_reply_head_at(head, &request, NBD_STYLE_SIMPLE, NBD_EIO, text, 0x1234),
+                      16);
+}
+END_TEST
+
+START_TEST(chunks_that_are_not_the_last)
+{
+    struct nbd_request request = {
+        .type = NBD_CMD_READ, .offset = 0x1000, .length = 4096, .cookie = "cookie!"};
+    unsigned char head[NBD_REPLY_HEAD_BYTES_MAX];
+
+    ck_assert_uint_eq(nbd_reply_data(head, &request, NBD_STYLE_STRUCTURED, 0x1100, 5), 28);
+    ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\0\0\1cookie!\0\0\0\0\x0d", 20);
+    ck_assert_mem_eq(head + 20, "\0\0\0\0\0\0\x11\0", 8);
+    ck_assert_uint_eq(nbd_reply_hole(head, &request, NBD_STYLE_STRUCTURED, 0x1100, 5), 32);
+    ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\0\0\2cookie!\0\0\0\0\x0c", 20);
+    ck_assert_mem_eq(head + 20, "\0\0\0\0\0\0\x11\0\0\0\0\5", 12);
+    nbd_reply_done(head);
+    ck_assert_mem_eq(head, "\x66\x8e\x33\xef\0\1\0\2", 8);
+    ck_assert_uint_eq(nbd_reply_hole(head, &request, NBD_STYLE_EXTENDED, 0x1100, 5), 44);
+    ck_assert_mem_eq(head + 16, "\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x0c", 16);
+}
+END_TEST
+
 START_TEST(errors_by_errno)
 {
     static const struct {
         int error;
         uint32_t reply;
-    } pairs[] = {{0, 0},       {-EPERM, 1},   {-EROFS, 1},      {-EACCES, 1},
-                 {-EIO, 5},    {-ENOMEM, 12}, {-EINVAL, 22},    {-ENOSPC, 28},
-                 {-EFBIG, 28}, {-EDQUOT, 28}, {-ESHUTDOWN, 108}};
+    } pairs[] = {{0, 0},       {-EPERM, 1},   {-EROFS, 1},       {-EACCES, 1},
+                 {-EIO, 5},    {-ENOMEM, 12}, {-EINVAL, 22},     {-ENOSPC, 28},
+                 {-EFBIG, 28}, {-EDQUOT, 28}, {-ESHUTDOWN, 108}, {-EOPNOTSUPP, 95}};
 
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
         ck_assert_uint_eq(nbd_reply_error(pairs[i].error), pairs[i].reply);
     /* What the document reserves for special cases, or does not know, is an I/O error. */
     ck_assert_uint_eq(nbd_reply_error(-EOVERFLOW), NBD_EIO);
-    ck_assert_uint_eq(nbd_reply_error(-EOPNOTSUPP), NBD_EIO);
     ck_assert_uint_eq(nbd_reply_error(-ETIMEDOUT), NBD_EIO);
     ck_assert_uint_eq(nbd_reply_error(-ENODEV), NBD_EIO);
 }
@@ -350,6 +388,8 @@ int main(void)
     tcase_add_test(cases, simple_replies);
     tcase_add_test(cases, structured_replies);
     tcase_add_test(cases, extended_replies);
+    tcase_add_test(cases, errors_with_offset);
+    tcase_add_test(cases, chunks_that_are_not_the_last);
     tcase_add_test(cases, errors_by_errno);
     return unit_run("nbd-request", cases);
 }
