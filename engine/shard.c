@@ -454,16 +454,12 @@ void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t bloc
     for (uint32_t i = 0; i < count; i++) {
         uint64_t key = key_of(volume, block + i);
         uint32_t flash = index_flash(shard, key), any = index_lookup(shard, key);
+        unsigned bits = flash == NONE ? 0 : shard->slots[flash].bits;
 
-        state[i] = 0;
-        if (any != NONE && is_frame(shard, any))
-            state[i] |= 1;
-        if (flash == NONE)
-            continue;
-        state[i] |= 2;
-        if (shard->slots[flash].bits & SLOT_DIRTY)
-            state[i] |= 4;
-        if (shard->slots[flash].bits & SLOT_ZERO)
-            state[i] |= 8;
+        state[i] = (uint8_t)((any != NONE && is_frame(shard, any) ? SHARD_BLOCK_RAM : 0) |
+                             (flash != NONE ? SHARD_BLOCK_FLASH : 0) |
+                             (bits & SLOT_DIRTY ? SHARD_BLOCK_DIRTY : 0) |
+                             (bits & SLOT_ZERO ? SHARD_BLOCK_ZERO : 0) |
+                             (bits & SLOT_ZERO && bits & SLOT_HOLE ? SHARD_BLOCK_HOLE : 0));
     }
 }

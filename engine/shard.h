@@ -333,8 +333,15 @@ uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);
 /* The last thing that destaging asked of the volume's backing store failed. */
 bool shard_backing_fails(const struct shard *shard, uint16_t volume);
 
-/* Bits of blkcached:state for `count` blocks (at most REGION_BLOCKS): 1 RAM, 2 flash, 4 dirty;
- * 8 known to be zeros. */
+/* What is known of `count` blocks (at most REGION_BLOCKS).  The first three are those of
+ * blkcached:state. */
+enum shard_block_state {
+    SHARD_BLOCK_RAM = 1,
+    SHARD_BLOCK_FLASH = 2,
+    SHARD_BLOCK_DIRTY = 4,
+    SHARD_BLOCK_ZERO = 8,  /* known to be zeros */
+    SHARD_BLOCK_HOLE = 16, /* and the backing store may deallocate it */
+};
 void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t block, uint32_t count,
                        uint8_t *state);
 

@@ -27,6 +27,7 @@ static struct nbd_handle *make_handle(void)
     if (nbd_set_uri_allow_transports(handle, LIBNBD_ALLOW_TRANSPORT_MASK) != 0 ||
         nbd_set_uri_allow_tls(handle, LIBNBD_TLS_ALLOW) != 0 ||
         nbd_set_uri_allow_local_file(handle, true) != 0 ||
+        nbd_add_meta_context(handle, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
         /* A read that fails is answered with an error, never with what the buffer holds. */
         nbd_set_pread_initialize(handle, false) != 0) {
         nbd_close(handle);

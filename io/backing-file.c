@@ -14,7 +14,9 @@
 #include "common/log.h"
 #include "engine/format.h"
 #include "io/backing-private.h"
+#include "io/backing-seek.h"
 #include "io/device.h"
+#include "io/extents.h"
 #include "io/uring-compat.h"
 
 #define TRIES_MAX    16u
@@ -34,6 +36,7 @@ struct backing_file {
     /* What the file turned out not to support. */
     atomic_bool no_punch_hole, no_zero_range;
     atomic_int last_error;
+    struct backing_seek seek;
 };
 
 static void issue(struct core *core, struct backing_file *file, struct backing_io *io);
@@ -173,12 +176,30 @@ static uint8_t first_stage(const struct backing_file *file, const struct backing
     return STAGE_WRITE_ZEROS;
 }
 
+/* What lies behind the end reads as zeros. */
+static void find_extents(struct core *core, struct backing_file *file, struct backing_io *io)
+{
+    if (io->end > 0 && !file->device.is_block) {
+        backing_seek_start(&file->seek, io);
+        return;
+    }
+    if (io->end > 0)
+        extent_list_add(io->extents, io->end, 0); /* a block device does not tell */
+    else
+        extent_list_add(io->extents, io->length, EXTENT_HOLE | EXTENT_ZERO);
+    io->done(core, io, 0);
+}
+
 static void submit(struct core *core, struct backing *backing, struct backing_io *io)
 {
     struct backing_file *file = container_of(backing, struct backing_file, backing);
 
     io->op_done.done = came;
     backing_io_cut(backing, io);
+    if (io->op == BACKING_EXTENTS) {
+        find_extents(core, file, io);
+        return;
+    }
     if (io->op == BACKING_FLUSH ? !backing->info.has_flush : io->end == 0) {
         end(core, file, io, 0);
         return;
@@ -191,6 +212,7 @@ static void file_close(struct backing *backing)
 {
     struct backing_file *file = container_of(backing, struct backing_file, backing);
 
+    backing_seek_end(&file->seek);
     device_close(&file->device);
     free(file);
 }
@@ -241,6 +263,7 @@ int backing_file_open(struct backing **backing, const char *path, bool read_only
     if (!file->device.direct)
         log_info("direct I/O is not possible, the page cache is used", LOG_STR("backing", path));
     file->device.slot = core_file_add(file->device.fd);
+    backing_seek_init(&file->seek, file->device.fd);
     file->backing.ops = &ops;
     file->backing.info = (struct backing_info){
         .bytes = file->device.bytes,

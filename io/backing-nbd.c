@@ -10,15 +10,17 @@
 
 #include "common/log.h"
 #include "engine/format.h"
+#include "io/extents.h"
 
-#define IN_FLIGHT_MAX     64u /* per connection */
-#define STRIDE_BYTES_MAX  (32u << 20)
-#define ZERO_STRIDE_BYTES (64u << 20) /* what a server without fast zeroing can do in a timeout */
-#define BACKOFF_NS_MIN    UINT64_C(100000000)
-#define BACKOFF_NS_MAX    UINT64_C(5000000000)
-#define CONNECT_NS_MAX    UINT64_C(10000000000)
-#define WATCHDOG_NS_MAX   UINT64_C(500000000)
-#define WATCHDOG_NS_MIN   UINT64_C(10000000)
+#define IN_FLIGHT_MAX        64u /* per connection */
+#define STRIDE_BYTES_MAX     (32u << 20)
+#define ZERO_STRIDE_BYTES    (64u << 20) /* what a server without fast zeroing can do in a timeout */
+#define EXTENTS_STRIDE_BYTES (UINT64_C(1) << 31)
+#define BACKOFF_NS_MIN       UINT64_C(100000000)
+#define BACKOFF_NS_MAX       UINT64_C(5000000000)
+#define CONNECT_NS_MAX       UINT64_C(10000000000)
+#define WATCHDOG_NS_MAX      UINT64_C(500000000)
+#define WATCHDOG_NS_MIN      UINT64_C(10000000)
 
 enum stage {
     STAGE_MAIN,
@@ -77,7 +79,7 @@ void backing_nbd_requeue(struct backing_nbd *nbd, struct backing_io *io)
     /* Its failure will tell of the writes that it was to cover. */
     if (io->op == BACKING_FLUSH && io->mark > nbd->writes_flushed)
         nbd->writes_flushed = io->mark;
-    if (io->op != BACKING_READ)
+    if (io->op != BACKING_READ && io->op != BACKING_EXTENTS)
         list_add_tail(&nbd->doubt, &io->link);
     else if (is_late(nbd, io))
         finish(nbd, io, -EIO);
@@ -123,6 +125,38 @@ static uint32_t stride(const struct backing_nbd *nbd, const struct backing_io *i
     return left < limit ? (uint32_t)left : limit;
 }
 
+/* Runs inside the library, before command_done: one call for the context.  `entries` are pairs of
+ * length and flags; those of base:allocation are ours. */
+static int extents_came(void *user_data, const char *context, uint64_t offset, uint32_t *entries,
+                        size_t count, int *error)
+{
+    struct backing_io *io = user_data;
+    uint64_t left = io->end;
+
+    (void)offset, (void)error;
+    if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || io->extents->count > 0)
+        return 0;
+    for (size_t i = 0; i + 1 < count && left > 0; i += 2) {
+        uint64_t bytes = entries[i] < left ? entries[i] : left;
+
+        if (!extent_list_add(io->extents, bytes, entries[i + 1] & (EXTENT_HOLE | EXTENT_ZERO)))
+            break;
+        left -= bytes;
+    }
+    return 0;
+}
+
+static int64_t send_extents(struct backing_connection *connection, struct backing_io *io)
+{
+    nbd_completion_callback callback = {.callback = command_done, .user_data = io};
+    nbd_extent_callback extents = {.callback = extents_came, .user_data = io};
+    uint64_t bytes = io->end < EXTENTS_STRIDE_BYTES ? io->end : EXTENTS_STRIDE_BYTES;
+
+    io->extents->count = 0; /* of a connection that was lost */
+    io->extents->bytes = 0;
+    return nbd_aio_block_status(connection->handle, bytes, io->offset, extents, callback, 0);
+}
+
 static int64_t send_command(struct backing_connection *connection, struct backing_io *io)
 {
     struct backing_nbd *nbd = connection->nbd;
@@ -132,6 +166,8 @@ static int64_t send_command(struct backing_connection *connection, struct backin
 
     if (io->op == BACKING_FLUSH || io->stage == STAGE_FLUSH)
         return nbd_aio_flush(connection->handle, callback, 0);
+    if (io->op == BACKING_EXTENTS)
+        return send_extents(connection, io);
     io->step = stride(nbd, io);
     if (io->op == BACKING_READ)
         return nbd_aio_pread(connection->handle, io->data + io->progress, io->step, offset,
@@ -190,7 +226,7 @@ static void advance(struct backing_connection *connection, struct backing_io *io
         finish(nbd, io, io->result);
         return;
     }
-    if (io->op != BACKING_FLUSH && io->stage == STAGE_MAIN) {
+    if (io->op != BACKING_FLUSH && io->op != BACKING_EXTENTS && io->stage == STAGE_MAIN) {
         io->progress += io->step;
         if (io->progress < io->end) {
             issue(connection, io);
@@ -224,7 +260,10 @@ static struct backing_connection *least_busy(struct backing_nbd *nbd)
 static void start(struct backing_nbd *nbd, struct backing_connection *connection,
                   struct backing_io *io)
 {
-    if (io->op != BACKING_FLUSH) {
+    if (io->op == BACKING_EXTENTS &&
+        nbd_can_meta_context(connection->handle, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0) {
+        finish(nbd, io, -ENOTSUP);
+    } else if (io->op != BACKING_FLUSH) {
         issue(connection, io);
     } else if (nbd->writes_lost) {
         nbd->writes_lost = false;

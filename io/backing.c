@@ -95,6 +95,22 @@ void backing_state(struct backing *backing, char *text, size_t bytes)
     backing->ops->state(backing, text, bytes);
 }
 
+bool extent_list_add(struct extent_list *list, uint64_t bytes, uint32_t flags)
+{
+    if (bytes == 0)
+        return true;
+    if (!list->full && list->count > 0 && list->extents[list->count - 1].flags == flags) {
+        list->extents[list->count - 1].bytes += bytes;
+    } else {
+        list->full |= list->count == list->max;
+        if (list->full)
+            return false;
+        list->extents[list->count++] = (struct extent){bytes, flags};
+    }
+    list->bytes += bytes;
+    return true;
+}
+
 void backing_io_cut(const struct backing *backing, struct backing_io *io)
 {
     uint64_t bytes = backing->info.bytes;

@@ -25,12 +25,30 @@ enum backing_op {
     BACKING_READ,
     BACKING_WRITE,
     BACKING_ZERO,
-    BACKING_FLUSH
+    BACKING_FLUSH,
+    BACKING_EXTENTS, /* what [offset, offset + length) is: into `extents`, from its start on, perhaps
+                        not all of it; offset and length need not be aligned */
 };
 enum backing_flags {
     BACKING_FUA = 1,
     BACKING_MAY_UNMAP = 2
 };
+
+struct extent {
+    uint64_t bytes;
+    uint32_t flags;
+};
+
+struct extent_list {
+    unsigned count, max;
+    uint64_t bytes; /* of all of them */
+    bool full;      /* one did not fit */
+    struct extent *extents;
+};
+
+/* Adds to the end, or to the last one if its flags are the same.  False: the list is full, and takes
+ * no more, so that it has no gap. */
+bool extent_list_add(struct extent_list *list, uint64_t bytes, uint32_t flags);
 
 struct backing_io {
     /* Set by the caller, on any core; `done` is called on that same core. */
@@ -39,6 +57,7 @@ struct backing_io {
     uint64_t offset;
     uint64_t length;
     unsigned char *data;
+    struct extent_list *extents; /* EXTENTS: flags are those of enum extent_allocation */
     void (*done)(struct core *core, struct backing_io *io, int result); /* 0 or negative errno */
 
     /* Internal to the kind. */

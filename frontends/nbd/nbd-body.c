@@ -15,7 +15,7 @@
 
 #define CHUNK_HEAD_BYTES (NBD_EXTENDED_REPLY_BYTES + 12)
 
-static struct nbd_body *body_make(unsigned vectors, uint32_t heads_bytes)
+struct nbd_body *nbd_body_make(unsigned vectors, uint32_t heads_bytes)
 {
     struct nbd_body *body = calloc(1, sizeof(*body));
 
@@ -37,7 +37,7 @@ void nbd_body_free(struct nbd_body *body)
     free(body);
 }
 
-static void append(struct nbd_body *body, void *data, size_t bytes)
+void nbd_body_add(struct nbd_body *body, void *data, size_t bytes)
 {
     body->vectors[body->count++] = (struct iovec){data, bytes};
     body->bytes += bytes;
@@ -58,7 +58,7 @@ static void take(struct source *source, struct nbd_body *body, uint64_t bytes)
 
         assert(source->left > 0);
         if (body != NULL)
-            append(body, from->iov_base, here);
+            nbd_body_add(body, from->iov_base, here);
         from->iov_base = (unsigned char *)from->iov_base + here;
         from->iov_len -= here;
         bytes -= here;
@@ -81,7 +81,7 @@ struct nbd_body *nbd_body_read(const struct nbd_request *wire, enum nbd_style st
     if (count == 0)
         return NULL;
     source.left = request_payload(request, scratch, REQUEST_VECTORS_MAX(wire->length));
-    body = body_make(source.left + 2 * count, count * CHUNK_HEAD_BYTES);
+    body = nbd_body_make(source.left + 2 * count, count * CHUNK_HEAD_BYTES);
     if (body == NULL)
         return NULL;
     for (unsigned i = 0; i < count; i++) {
@@ -94,7 +94,7 @@ struct nbd_body *nbd_body_read(const struct nbd_request *wire, enum nbd_style st
         if (i + 1 == count)
             nbd_reply_done(head);
         body->heads_bytes += head_bytes;
-        append(body, head, head_bytes);
+        nbd_body_add(body, head, head_bytes);
         take(&source, runs[i].zeros ? NULL : body, bytes);
         offset += bytes;
     }

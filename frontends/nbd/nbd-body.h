@@ -3,7 +3,7 @@
 #ifndef FRONTENDS_NBD_BODY_H
 #define FRONTENDS_NBD_BODY_H
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -20,6 +20,9 @@ struct nbd_body {
     uint32_t heads_bytes;
 };
 
+/* With room for so many vectors and for `heads_bytes`; NULL: no memory.  Adding needs room. */
+struct nbd_body *nbd_body_make(unsigned vectors, uint32_t heads_bytes);
+void nbd_body_add(struct nbd_body *body, void *data, size_t bytes);
 void nbd_body_free(struct nbd_body *body);
 
 /*

@@ -122,6 +122,7 @@ void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *
     client->rules.bytes = volume->bytes;
     client->rules.read_only = volume->read_only;
     client->rules.style = (uint8_t)nbd_handshake_style(handshake);
+    client->rules.contexts = (uint8_t)nbd_handshake_contexts(handshake, volume);
     client->header_bytes = handshake->extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
     client->slots = calloc(limits->requests_max, sizeof(*client->slots));
     client->input = malloc(NBD_INPUT_BYTES);

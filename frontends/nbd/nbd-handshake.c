@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/endian.h"
+#include "frontends/nbd/nbd-contexts.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "io/request.h"
 #include "io/volume.h"
@@ -80,6 +81,11 @@ static struct volume *find_export(struct cache *cache, const unsigned char *name
     return NULL;
 }
 
+unsigned nbd_handshake_contexts(const struct nbd_handshake *handshake, const struct volume *volume)
+{
+    return volume == handshake->context_volume ? handshake->contexts : 0;
+}
+
 /* The transmission flags of a volume. */
 static uint16_t transmission_flags(const struct nbd_handshake *handshake,
                                    const struct volume *volume)
@@ -89,6 +95,8 @@ static uint16_t transmission_flags(const struct nbd_handshake *handshake,
 
     if (handshake->structured || handshake->extended)
         flags |= NBD_FLAG_SEND_DF;
+    if (handshake->extended && nbd_handshake_contexts(handshake, volume) != 0)
+        flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
     if (volume->read_only)
         flags |= NBD_FLAG_READ_ONLY;
     else
@@ -210,6 +218,46 @@ static enum nbd_handshake_result info(struct nbd_handshake *handshake, const uns
     return option == NBD_OPT_GO ? transmit(handshake, volume) : NBD_HANDSHAKE_MORE;
 }
 
+/* Lists the contexts that the queries ask for, or selects them. */
+static void meta_context(struct nbd_handshake *handshake, const unsigned char *data,
+                         struct output *output)
+{
+    uint32_t option = handshake->option;
+    bool list = option == NBD_OPT_LIST_META_CONTEXT;
+    struct nbd_context_query query;
+    const struct volume *volume;
+
+    if (!list)
+        handshake->contexts = 0; /* whatever comes of this */
+    if (!list && !handshake->structured && !handshake->extended) {
+        output_error(output, option, NBD_REP_ERR_INVALID, "structured replies come first");
+        return;
+    }
+    if (!nbd_context_parse(data, handshake->length, list, &query)) {
+        output_error(output, option, NBD_REP_ERR_INVALID, "malformed option");
+        return;
+    }
+    volume = find_export(handshake->cache, query.export_name, query.export_bytes);
+    if (volume == NULL) {
+        output_error(output, option, NBD_REP_ERR_UNKNOWN, "no such export");
+        return;
+    }
+    for (unsigned context = 1; context <= NBD_CONTEXTS_ALL; context <<= 1) {
+        const char *name = nbd_context_name((enum nbd_context)context);
+
+        if (!(query.contexts & context))
+            continue;
+        output_reply(output, option, NBD_REP_META_CONTEXT, 4 + strlen(name));
+        be32_store(output_take(output, 4), list ? 0 : context);
+        output_text(output, name, strlen(name));
+    }
+    output_reply(output, option, NBD_REP_ACK, 0);
+    if (!list) {
+        handshake->contexts = query.contexts;
+        handshake->context_volume = volume;
+    }
+}
+
 /* As much of the list as fits; the rest follows in the next step. */
 static void list_continue(struct nbd_handshake *handshake, struct output *output)
 {
@@ -243,6 +291,8 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
     case NBD_OPT_EXPORT_NAME: return export_name(handshake, data, output);
     case NBD_OPT_INFO:
     case NBD_OPT_GO: return info(handshake, data, output);
+    case NBD_OPT_LIST_META_CONTEXT:
+    case NBD_OPT_SET_META_CONTEXT: meta_context(handshake, data, output); return NBD_HANDSHAKE_MORE;
     case NBD_OPT_ABORT:
         output_reply(output, NBD_OPT_ABORT, NBD_REP_ACK, 0);
         return close_because(handshake, NULL);
@@ -286,6 +336,8 @@ static void skipped(struct nbd_handshake *handshake, struct output *output)
 {
     handshake->state = NBD_HANDSHAKE_OPTION;
     switch (handshake->option) {
+    case NBD_OPT_SET_META_CONTEXT: handshake->contexts = 0; /* fall through */
+    case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_ABORT:
     case NBD_OPT_LIST:
     case NBD_OPT_INFO:

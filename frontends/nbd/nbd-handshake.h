@@ -58,8 +58,10 @@ struct nbd_handshake {
 
     /* What was agreed on. */
     bool structured;
-    bool extended;  /* takes precedence over `structured` */
-    uint16_t flags; /* enum nbd_transmission_flag */
+    bool extended;                       /* takes precedence over `structured` */
+    unsigned contexts;                   /* enum nbd_context, those selected ... */
+    const struct volume *context_volume; /* ... for this one only */
+    uint16_t flags;                      /* enum nbd_transmission_flag */
     struct volume *volume;
 
     const char *why; /* CLOSE: what was wrong, static; NULL when the client wished it */
@@ -75,6 +77,9 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake,
                                              const unsigned char *input, size_t input_bytes,
                                              size_t *consumed, unsigned char *output,
                                              size_t *output_bytes);
+
+/* The metadata contexts that were selected for `volume`. */
+unsigned nbd_handshake_contexts(const struct nbd_handshake *handshake, const struct volume *volume);
 
 /* The style of messages that was negotiated. */
 enum nbd_style nbd_handshake_style(const struct nbd_handshake *handshake);

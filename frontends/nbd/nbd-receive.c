@@ -17,6 +17,7 @@
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-status.h"
 #include "io/volume.h"
 
 /* Requests parsed before other connections get their turn. */
@@ -74,6 +75,7 @@ static const struct {
     [NBD_CMD_TRIM] = {REQUEST_TRIM, NBD_COUNTER_requests_trim},
     [NBD_CMD_CACHE] = {REQUEST_CACHE, NBD_COUNTER_requests_cache},
     [NBD_CMD_WRITE_ZEROES] = {REQUEST_ZERO, NBD_COUNTER_requests_zero},
+    [NBD_CMD_BLOCK_STATUS] = {REQUEST_READ, NBD_COUNTER_requests_status}, /* nbd-status.c */
 };
 
 static uint8_t request_flags(uint16_t wire)
@@ -140,6 +142,10 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
         return;
     }
     nbd_count_many(client->own, commands[wire->type].counter, 1);
+    if (wire->type == NBD_CMD_BLOCK_STATUS) {
+        nbd_status_start(slot);
+        return;
+    }
     if (wire->length == 0 && wire->type != NBD_CMD_FLUSH) {
         nbd_send_answer(slot, NBD_SUCCESS, NULL);
         return;
@@ -153,6 +159,25 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
         client->filling = slot;
     else
         request_submit(request);
+}
+
+/* A BLOCK_STATUS says which contexts it wants: those that its payload names, or all that were
+ * selected.  False: the payload is not here yet. */
+static bool take_contexts(struct nbd_client *client, struct nbd_request *wire)
+{
+    uint32_t bytes = client->header_bytes + (uint32_t)wire->length;
+
+    wire->contexts = client->rules.contexts;
+    if (!nbd_request_status_selects(wire, &client->rules))
+        return true;
+    if (client->input_end - client->input_start < bytes) {
+        client->after_large_write = false; /* more than a header is to be received */
+        return false;
+    }
+    if (nbd_request_status_payload(wire, &client->rules,
+                                   client->input + client->input_start + client->header_bytes))
+        client->input_start += bytes - client->header_bytes;
+    return true;
 }
 
 /* Takes one request, or a part of a payload, out of the input.  False: it needs more input, or must
@@ -192,6 +217,8 @@ static bool parse_one(struct nbd_client *client, bool *blocked)
         client->stalled = *blocked = true;
         return false;
     }
+    if (wire.type == NBD_CMD_BLOCK_STATUS && !take_contexts(client, &wire))
+        return false;
     client->input_start += client->header_bytes;
     take(client, &wire);
     return true;

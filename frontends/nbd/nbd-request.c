@@ -33,6 +33,35 @@ bool nbd_request_parse_extended(const unsigned char *wire, struct nbd_request *r
     return true;
 }
 
+bool nbd_request_status_selects(const struct nbd_request *request, const struct nbd_rules *rules)
+{
+    return request->type == NBD_CMD_BLOCK_STATUS && rules->style == NBD_STYLE_EXTENDED &&
+           rules->contexts != 0 && (request->flags & NBD_CMD_FLAG_PAYLOAD_LEN) != 0 &&
+           request->length <= NBD_STATUS_PAYLOAD_BYTES_MAX;
+}
+
+bool nbd_request_status_payload(struct nbd_request *request, const struct nbd_rules *rules,
+                                const unsigned char *payload)
+{
+    uint32_t bytes = (uint32_t)request->length;
+
+    if (bytes < 12 || bytes % 4 != 0)
+        return false;
+    request->contexts = 0;
+    for (uint32_t at = 8; at < bytes; at += 4) {
+        uint32_t context = be32_load(payload + at);
+
+        /* One of those that were negotiated, once. */
+        if (context == 0 || (context & (context - 1)) != 0 ||
+            (context & ~(uint32_t)rules->contexts) || (context & request->contexts))
+            return false;
+        request->contexts |= (uint8_t)context;
+    }
+    request->length = be64_load(payload);
+    request->flags &= (uint16_t)~NBD_CMD_FLAG_PAYLOAD_LEN;
+    return true;
+}
+
 static struct nbd_refusal refuse(uint32_t error, const char *text)
 {
     return (struct nbd_refusal){.error = error, .text = text};
@@ -54,6 +83,8 @@ static const struct {
     [NBD_CMD_WRITE_ZEROES] = {true, true, false,
                               NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
                               NBD_ENOSPC},
+    [NBD_CMD_BLOCK_STATUS] = {true, false, false, NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE,
+                              NBD_EINVAL},
 };
 
 struct nbd_refusal nbd_request_check(const struct nbd_request *request,
@@ -75,6 +106,10 @@ struct nbd_refusal nbd_request_check(const struct nbd_request *request,
     }
     if ((request->flags & ~allowed) != 0)
         return refuse(NBD_EINVAL, "flag not valid for this command");
+    if (type == NBD_CMD_BLOCK_STATUS && rules->contexts == 0)
+        return refuse(NBD_EINVAL, "no metadata context was selected");
+    if (type == NBD_CMD_BLOCK_STATUS && request->length == 0)
+        return refuse(NBD_EINVAL, "the status of nothing");
     if (commands[type].writes && rules->read_only)
         return refuse(NBD_EPERM, "the export is read-only");
     if (type == NBD_CMD_FLUSH && (request->offset | request->length) != 0)

@@ -18,13 +18,15 @@ struct nbd_request {
     uint64_t offset;
     uint64_t length;
     unsigned char cookie[8]; /* as it came; goes back unchanged */
+    uint8_t contexts;        /* BLOCK_STATUS: enum nbd_context, those that it asks for */
 };
 
 /* What the validity of a request depends on. */
 struct nbd_rules {
     uint64_t bytes; /* size of the export */
     bool read_only;
-    uint8_t style; /* enum nbd_style: negotiated */
+    uint8_t style;    /* enum nbd_style: negotiated */
+    uint8_t contexts; /* enum nbd_context: the same */
 };
 
 /* Why a request is refused. */
@@ -49,6 +51,15 @@ static inline uint64_t nbd_request_payload_bytes(const struct nbd_request *reque
 
     return payload ? request->length : 0;
 }
+
+/* Is it a BLOCK_STATUS whose payload, of at most NBD_STATUS_PAYLOAD_BYTES_MAX, says which contexts
+ * it asks for? */
+#define NBD_STATUS_PAYLOAD_BYTES_MAX 16u
+bool nbd_request_status_selects(const struct nbd_request *request, const struct nbd_rules *rules);
+
+/* Reads this payload: afterwards the request looks as if it had none.  False: it is not valid. */
+bool nbd_request_status_payload(struct nbd_request *request, const struct nbd_rules *rules,
+                                const unsigned char *payload);
 
 /* Errors are those that the document asks for.  DISC is never refused. */
 struct nbd_refusal nbd_request_check(const struct nbd_request *request,

@@ -50,6 +50,7 @@ struct nbd_server_config {
     X(requests_trim, "TRIM requests")                                                   \
     X(requests_cache, "CACHE requests")                                                 \
     X(requests_zero, "WRITE_ZEROES requests")                                           \
+    X(requests_status, "BLOCK_STATUS requests")                                         \
     X(requests_refused, "requests answered with an error because they were not valid")  \
     X(requests_failed, "valid requests answered with an error")                         \
     X(bytes_read, "bytes of payload sent")                                              \

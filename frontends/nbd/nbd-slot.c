@@ -11,12 +11,17 @@
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
 
+/* What it takes to answer a BLOCK_STATUS, roughly. */
+#define STATUS_BYTES (64u << 10)
+
 /* Bytes of payload in either direction, which the request holds memory for: none for one that is
  * too long and only to be refused. */
 static uint64_t payload_bytes(const struct nbd_request *wire)
 {
     bool payload = wire->type == NBD_CMD_READ || wire->type == NBD_CMD_WRITE;
 
+    if (wire->type == NBD_CMD_BLOCK_STATUS)
+        return STATUS_BYTES;
     return payload && wire->length <= REQUEST_BYTES_MAX ? wire->length : 0;
 }
 

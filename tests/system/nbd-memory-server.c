@@ -23,6 +23,7 @@
 #include "common/log.h"
 #include "common/size.h"
 #include "frontends/nbd/nbd-server.h"
+#include "io/extents.h"
 #include "io/request.h"
 #include "io/volume.h"
 
@@ -150,6 +151,35 @@ unsigned request_payload(struct request *request, struct iovec *vectors, unsigne
         left -= here;
     }
     return count;
+}
+
+/* What is zeros counts as a hole, every fourth block as dirty. */
+static void gather(struct core *core, struct core_message *message)
+{
+    static const unsigned char zeros[BLOCK_BYTES];
+    struct extents *extents = container_of(message, struct extents, message);
+    const unsigned char *data = memory[extents->volume - volumes];
+    uint64_t end = extents->offset + extents->length, here;
+    unsigned max = extents->one ? 1 : EXTENTS_MAX;
+
+    (void)core;
+    extents->allocation = (struct extent_list){.extents = extents->lists[0], .max = max};
+    extents->state = (struct extent_list){.extents = extents->lists[1], .max = max};
+    for (uint64_t at = extents->offset; at < end; at += here) {
+        here = BLOCK_BYTES - at % BLOCK_BYTES;
+        here = here < end - at ? here : end - at;
+        extent_list_add(&extents->allocation, here,
+                        memcmp(data + at, zeros, here) == 0 ? EXTENT_HOLE | EXTENT_ZERO : 0);
+        extent_list_add(&extents->state, here,
+                        at / BLOCK_BYTES % 4 == 0 ? EXTENT_FLASH | EXTENT_DIRTY : EXTENT_RAM);
+    }
+    extents->done(extents);
+}
+
+void extents_start(struct extents *extents)
+{
+    extents->message.handle = gather;
+    core_message_send(extents->core, &extents->message);
 }
 
 /* What is zeros is found by looking. */

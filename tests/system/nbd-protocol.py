@@ -288,12 +288,13 @@ def test_zeroes_are_read_as_holes():
 def test_many_holes_in_one_read():
     for style in STYLES:
         with client(style) as c:
-            for holes in (10, 60, 120, 1000):
+            for holes in (10, 60, 150):
                 data = bytearray(random.randbytes(holes * 8192))
                 c.write(0, data)
                 for i in range(holes):
                     c.start(n.WRITE_ZEROES, i * 8192, 4096)
                     data[i * 8192:i * 8192 + 4096] = bytes(4096)
+                for i in range(holes):
                     assert c.reply()[1] == 0
                 assert c.read(0, len(data)) == data
                 assert c.read(1, len(data) - 2) == data[1:-1]
@@ -313,6 +314,137 @@ def test_fast_zero():
                 assert c.read(0, 1 << 20) == bytes(1 << 20)
             assert c.call(n.WRITE_ZEROES, 0, c.bytes, n.FAST_ZERO) == (0, b"")
             assert c.read(0, 1 << 20) == bytes(1 << 20)
+
+
+# ---- metadata contexts
+
+ALLOCATION, STATE = "base:allocation", "blkcached:state"
+BOTH = (ALLOCATION.encode(), STATE.encode())
+
+
+def test_contexts_are_listed():
+    with Client(path) as c:
+        c.greet()
+        c.option_replies(n.STRUCTURED_REPLY)
+        for queries, expected in (
+            ((), {ALLOCATION, STATE}), ((b"base:",), {ALLOCATION}), ((b"blkcached:",), {STATE}),
+            ((b"base:allocation", b"base:"), {ALLOCATION}), ((b"qemu:", b"x"), set()),
+        ):
+            assert set(c.set_contexts(writable, queries, n.LIST_META_CONTEXT)) == expected
+        data = n.context_data(b"no such thing", ())
+        assert c.option_replies(n.LIST_META_CONTEXT, data)[-1][0] == n.ERR_UNKNOWN
+
+
+def test_contexts_need_structured_replies():
+    with Client(path) as c:
+        c.greet()
+        data = n.context_data(writable, BOTH)
+        assert c.option_replies(n.SET_META_CONTEXT, data)[-1][0] == n.ERR_INVALID
+
+
+def test_wildcards_select_nothing():
+    with client(n.STRUCTURED, contexts=(b"base:", b"blkcached:", b"x-other:thing")) as c:
+        assert c.contexts == {}
+        assert c.call(n.BLOCK_STATUS, 0, 512)[0] == n.EINVAL
+
+
+def test_contexts_of_another_export_do_not_count():
+    if not read_only:
+        return
+    with Client(path) as c:
+        c.style = n.STRUCTURED
+        c.greet()
+        c.option_replies(n.STRUCTURED_REPLY)
+        assert len(c.set_contexts(read_only, BOTH)) == 2
+        assert c.option_replies(n.GO, n.go_data(writable))[-1][0] == n.REP_ACK
+        assert c.call(n.BLOCK_STATUS, 0, 512)[0] == n.EINVAL
+
+
+def test_failed_selection_selects_nothing():
+    with Client(path) as c:
+        c.style = n.STRUCTURED
+        c.greet()
+        c.option_replies(n.STRUCTURED_REPLY)
+        assert len(c.set_contexts(writable, BOTH)) == 2
+        data = n.context_data(b"no such thing", BOTH)
+        assert c.option_replies(n.SET_META_CONTEXT, data)[-1][0] == n.ERR_UNKNOWN
+        assert c.option_replies(n.GO, n.go_data(writable))[-1][0] == n.REP_ACK
+        assert c.call(n.BLOCK_STATUS, 0, 512)[0] == n.EINVAL
+
+
+def test_status_of_data_and_zeros():
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style, contexts=BOTH) as c:
+            assert c.call(n.WRITE_ZEROES, 0, c.bytes) == (0, b"")
+            c.write(8192, b"d" * 16384)
+            c.write(100001, b"d")
+            expected = [(8192, 2), (16384, 0), (73728, 2), (4096, 0), (c.bytes - 102400, 2)]
+            for flags in (0, n.REQ_ONE, n.FUA):
+                found = []
+                for size, state in c.map(ALLOCATION, 0, c.bytes, flags):
+                    state &= 2  # whether it is a hole, too, is for the backing store to say
+                    if found and found[-1][1] == state:
+                        size += found.pop()[0]
+                    found.append((size, state))
+                assert found == expected, found
+            assert sum(size for size, _ in c.map(STATE, 0, c.bytes)) == c.bytes
+            # What begins or ends in the middle of a block.
+            found = c.status(8193, 5)
+            assert found[ALLOCATION] == [(5, 0)]
+            assert sum(size for size, _ in found[STATE]) == 5
+
+
+def test_status_of_every_second_block():
+    """More extents than one reply holds."""
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style, contexts=BOTH) as c:
+            assert c.call(n.WRITE_ZEROES, 0, 6 << 20) == (0, b"")
+            for i in range(0, 1536, 2):
+                c.start(n.WRITE, i * 4096, 4096, data=b"d" * 4096)
+                if i % 64 == 62:
+                    for _ in range(32):
+                        assert c.reply()[1] == 0
+            found = c.map(ALLOCATION, 0, 6 << 20)
+            assert [(size, state & 2) for size, state in found] == [(4096, 0), (4096, 2)] * 768
+
+
+def test_status_errors():
+    for style in (n.STRUCTURED, n.EXTENDED):
+        with client(style, contexts=BOTH) as c:
+            for offset, length, flags in (
+                (c.bytes, 1, 0), (c.bytes - 1, 2, 0), (0, 0, 0), (0, 512, n.DF), (0, 512, n.NO_HOLE),
+            ):
+                assert c.call(n.BLOCK_STATUS, offset, length, flags)[0] == n.EINVAL
+            assert sum(size for size, _ in c.status(c.bytes - 1, 1)[STATE]) == 1
+
+
+def test_status_payload_selects_contexts():
+    with client(n.EXTENDED, contexts=BOTH) as c:
+        assert c.flags & 1 << 12
+        c.write(0, b"p" * 4096)
+        for contexts in ((ALLOCATION,), (STATE,), (STATE, ALLOCATION)):
+            assert c.status(0, 4096, contexts=contexts)[contexts[0]][0][0] == 4096
+        c.contexts["unknown"] = 77
+        good = struct.pack(">QI", 4096, c.contexts[STATE])
+        for data in (
+            b"", good[:8], good[:11], good + b"x", good + struct.pack(">I", 77),
+            good + good[8:], good + good[8:] + good[8:], struct.pack(">QI", 0, c.contexts[STATE]),
+            struct.pack(">QI", c.bytes + 1, c.contexts[STATE]), bytes(1 << 20),
+        ):
+            error, _ = c.call(n.BLOCK_STATUS, 0, len(data), n.PAYLOAD_LEN, data)
+            assert error == n.EINVAL, data[:20]
+        # Byte by byte, and behind a large write.
+        c.write(1 << 20, bytes(1 << 20))
+        cookie = c.start(n.WRITE, 1 << 20, 1 << 20, data=bytes(1 << 20))
+        head = n.request(n.BLOCK_STATUS, 99, 0, 12, n.PAYLOAD_LEN, n.EXTENDED_REQUEST_MAGIC)
+        for byte in head + good:
+            c.send(bytes([byte]))
+        c.lengths[99] = (n.BLOCK_STATUS, 0, 4096)
+        assert sorted(c.reply()[:2] for _ in range(2)) == [(cookie, 0), (99, 0)]
+        c.read(0, 512)
+    with client(n.EXTENDED) as c:
+        assert not c.flags & 1 << 12
+        assert c.call(n.BLOCK_STATUS, 0, 12, n.PAYLOAD_LEN, bytes(12))[0] == n.EINVAL
 
 
 # ---- extended headers
@@ -557,6 +689,8 @@ def test_garbage():
             talk = bytearray(struct.pack(">I", 3))
             option = random.choice((0, n.STRUCTURED_REPLY, n.EXTENDED_HEADERS))
             talk += n.option(option) if option else b""
+            if option and random.random() < 0.5:
+                talk += n.option(n.SET_META_CONTEXT, n.context_data(writable, BOTH))
             magic = n.EXTENDED_REQUEST_MAGIC if option == n.EXTENDED_HEADERS else n.REQUEST_MAGIC
             talk += n.option(n.GO, n.go_data(writable))
             for i in range(random.randint(1, 20)):

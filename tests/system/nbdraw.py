@@ -114,7 +114,7 @@ class Client:
         """Sends it; all replies until the last."""
         self.send(option(number, data))
         replies = [self.option_reply(number)]
-        while replies[-1][0] in (REP_SERVER, REP_INFO):
+        while replies[-1][0] in (REP_SERVER, REP_INFO, REP_META_CONTEXT):
             replies.append(self.option_reply(number))
         return replies
 
@@ -225,6 +225,49 @@ class Client:
             at += len(data)
         assert error or command != READ or at == offset + length
         return error, b"".join(data for _, data in parts), text
+
+    def status(self, offset, length, flags=0, contexts=None):
+        """The extents of BLOCK_STATUS by the name of their context: pairs of length and flags.
+        contexts: names, to be sent as a payload."""
+        if contexts is None:
+            cookie = self.start(BLOCK_STATUS, offset, length, flags)
+        else:
+            data = struct.pack(">Q", length)
+            data += b"".join(struct.pack(">I", self.contexts[name]) for name in contexts)
+            cookie = self.start(BLOCK_STATUS, offset, len(data), flags | PAYLOAD_LEN, data)
+        self.lengths[cookie] = (BLOCK_STATUS, offset, length)
+        told, error, _, text = self.reply()
+        assert told == cookie and error == 0, (error, text)
+        names = {number: name for name, number in self.contexts.items()}
+        found = {}
+        for kind, body in self.chunks:
+            if kind == 5:
+                (number,) = struct.unpack(">I", body[:4])
+                extents = list(struct.iter_unpack(">II", body[4:]))
+            else:
+                assert kind == 6, kind
+                number, count = struct.unpack(">II", body[:8])
+                wide = list(struct.iter_unpack(">QII", body[8:]))
+                assert count in (0, len(wide)) and all(padding == 0 for _, padding, _ in wide)
+                extents = [(size, state) for size, _, state in wide]
+            assert extents and all(size > 0 for size, _ in extents)
+            assert sum(size for size, _ in extents[:-1]) < length
+            assert not flags & REQ_ONE or (len(extents) == 1 and extents[0][0] <= length)
+            assert names[number] not in found
+            found[names[number]] = extents
+        assert set(found) == set(self.contexts if contexts is None else contexts)
+        return found
+
+    def map(self, name, offset, length, flags=0):
+        """The whole range in one context, neighbours with the same flags joined."""
+        extents, end = [], offset + length
+        while offset < end:
+            for size, state in self.status(offset, end - offset, flags)[name]:
+                offset += size
+                if extents and extents[-1][1] == state:
+                    size += extents.pop()[0]
+                extents.append((size, state))
+        return extents
 
     def call(self, command, offset=0, length=0, flags=0, data=b""):
         """One request and its reply: (error, payload)."""

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/endian.h"
+#include "frontends/nbd/nbd-contexts.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "io/request.h"
 #include "io/volume.h"
@@ -85,6 +86,23 @@ static void say_info(uint32_t option, const char *name, const uint16_t *wishes, 
         say16(wishes[i]);
 }
 
+static void say_contexts(uint32_t option, const char *name, const char *const *queries,
+                         uint32_t count)
+{
+    size_t bytes = 8 + strlen(name);
+
+    for (uint32_t i = 0; i < count; i++)
+        bytes += 4 + strlen(queries[i]);
+    say_option_header(option, (uint32_t)bytes);
+    say32((uint32_t)strlen(name));
+    say(name, strlen(name));
+    say32(count);
+    for (uint32_t i = 0; i < count; i++) {
+        say32((uint32_t)strlen(queries[i]));
+        say(queries[i], strlen(queries[i]));
+    }
+}
+
 /* ---- what the server answers ------------------------------------------------------------ */
 
 static const unsigned char *hear(size_t bytes)
@@ -149,6 +167,16 @@ static void hear_info_text(uint32_t option, uint16_t info, const char *text)
     ck_assert_uint_eq(bytes, 2 + strlen(text));
     ck_assert_uint_eq(be16_load(data), info);
     ck_assert_mem_eq(data + 2, text, strlen(text));
+}
+
+static void hear_context(uint32_t option, uint32_t id, const char *name)
+{
+    size_t bytes;
+    const unsigned char *data = hear_reply(option, NBD_REP_META_CONTEXT, &bytes);
+
+    ck_assert_uint_eq(bytes, 4 + strlen(name));
+    ck_assert_uint_eq(be32_load(data), id);
+    ck_assert_mem_eq(data + 4, name, strlen(name));
 }
 
 static void hear_nothing_more(void)
@@ -455,6 +483,134 @@ START_TEST(extended_headers_alone)
 }
 END_TEST
 
+START_TEST(contexts_are_listed)
+{
+    static const char *const queries[] = {
+        "base:", "blkcached:", "base:allocation", "x-mine:", "qemu:dirty-bitmap:b", "nonsense", ""};
+    const uint32_t option = NBD_OPT_LIST_META_CONTEXT;
+
+    say_contexts(option, "db", NULL, 0);
+    say_contexts(option, "", &queries[0], 1);
+    say_contexts(option, "db", &queries[1], 1);
+    say_contexts(option, "db", &queries[0], 3);
+    say_contexts(option, "db", &queries[3], 4);
+    say_contexts(option, "hidden", NULL, 0);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_MORE);
+    hear_greeting();
+    hear_context(option, 0, "base:allocation");
+    hear_context(option, 0, "blkcached:state");
+    hear_ack(option);
+    hear_context(option, 0, "base:allocation");
+    hear_ack(option);
+    hear_context(option, 0, "blkcached:state");
+    hear_ack(option);
+    hear_context(option, 0, "base:allocation");
+    hear_context(option, 0, "blkcached:state");
+    hear_ack(option);
+    hear_ack(option);
+    hear_error(option, NBD_REP_ERR_UNKNOWN);
+    hear_nothing_more();
+    ck_assert_uint_eq(handshake.contexts, 0);
+}
+END_TEST
+
+START_TEST(contexts_are_selected)
+{
+    static const char *const queries[] = {"blkcached:state", "base:", "blkcached:state",
+                                          "base:allocatio"};
+    const uint32_t option = NBD_OPT_SET_META_CONTEXT;
+
+    say_contexts(option, "db", queries, 4); /* too early */
+    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    say_contexts(option, "db", queries, 4);
+    say_info(NBD_OPT_GO, "", NULL, 0); /* the same volume */
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_TRANSMIT);
+    hear_greeting();
+    hear_error(option, NBD_REP_ERR_INVALID);
+    hear_ack(NBD_OPT_STRUCTURED_REPLY);
+    hear_context(option, NBD_CONTEXT_STATE, "blkcached:state");
+    hear_ack(option);
+    ck_assert_uint_eq(nbd_handshake_contexts(&handshake, handshake.volume), NBD_CONTEXT_STATE);
+}
+END_TEST
+
+START_TEST(contexts_belong_to_one_export)
+{
+    static const char *const queries[] = {"base:allocation", "blkcached:state"};
+
+    say_option(NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+    say_contexts(NBD_OPT_SET_META_CONTEXT, "db", queries, 2);
+    say_info(NBD_OPT_INFO, "db", NULL, 0);
+    say_info(NBD_OPT_GO, "archive", NULL, 0);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_TRANSMIT);
+    hear_greeting();
+    hear_ack(NBD_OPT_EXTENDED_HEADERS);
+    hear_context(NBD_OPT_SET_META_CONTEXT, NBD_CONTEXT_ALLOCATION, "base:allocation");
+    hear_context(NBD_OPT_SET_META_CONTEXT, NBD_CONTEXT_STATE, "blkcached:state");
+    hear_ack(NBD_OPT_SET_META_CONTEXT);
+    hear_info_export(NBD_OPT_INFO, volumes[1].bytes,
+                     FLAGS_WRITABLE | FLAGS_STRUCTURED | NBD_FLAG_BLOCK_STATUS_PAYLOAD);
+    hear_ack(NBD_OPT_INFO);
+    hear_info_export(NBD_OPT_GO, volumes[2].bytes, FLAGS_READ_ONLY | FLAGS_STRUCTURED);
+    hear_ack(NBD_OPT_GO);
+    ck_assert_uint_eq(nbd_handshake_contexts(&handshake, handshake.volume), 0);
+}
+END_TEST
+
+START_TEST(each_selection_replaces_the_last)
+{
+    static const char *const queries[] = {"base:allocation", "blkcached:state"};
+    static unsigned char data[NBD_HANDSHAKE_DATA_BYTES_MAX + 1];
+    const uint32_t option = NBD_OPT_SET_META_CONTEXT;
+
+    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    say_contexts(option, "db", queries, 2);
+    switch (_i) {
+    case 0: say_contexts(option, "db", queries, 0); break;
+    case 1: say_contexts(option, "nothing", queries, 2); break;
+    case 2: say_option(option, "malformed", 9); break;
+    case 3: say_option(option, data, sizeof(data)); break;
+    }
+    say_info(NBD_OPT_GO, "db", NULL, 0);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_TRANSMIT);
+    ck_assert_uint_eq(nbd_handshake_contexts(&handshake, handshake.volume), 0);
+}
+END_TEST
+
+START_TEST(contexts_malformed)
+{
+    static const struct {
+        const char *data;
+        size_t bytes;
+    } bad[] = {
+        {"", 0},
+        {"\0\0\0", 3},
+        {"\0\0\0\0", 4},                            /* no count */
+        {"\0\0\0\2db\0\0\0", 9},                    /* half a count */
+        {"\0\0\0\2db\0\0\0\1", 10},                 /* no query */
+        {"\0\0\0\2db\0\0\0\1\0\0\0\5base", 18},     /* half a query */
+        {"\0\0\0\2db\0\0\0\1\0\0\0\4base:", 19},    /* something behind it */
+        {"\0\0\0\2db\0\0\0\0x", 11},                /* the same */
+        {"\0\0\0\2db\xff\xff\xff\xff", 10},         /* four billion queries */
+        {"\xff\xff\xff\xff\0\0\0\0", 8},            /* a long name */
+        {"\0\0\0\2db\0\0\0\1\xff\xff\xff\xff", 14}, /* a long query */
+        {"\0\0\0\2d\0\0\0\0\0", 10},                /* NUL in the name */
+    };
+
+    say_option(NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        say_option(NBD_OPT_SET_META_CONTEXT, bad[i].data, bad[i].bytes);
+    say_option(NBD_OPT_LIST_META_CONTEXT, bad[1].data, bad[1].bytes);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_MORE);
+    hear_greeting();
+    hear_ack(NBD_OPT_STRUCTURED_REPLY);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        hear_error(NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_INVALID);
+    hear_error(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_INVALID);
+    hear_nothing_more();
+}
+END_TEST
+
 START_TEST(info_with_all_wishes)
 {
     static const uint16_t wishes[] = {NBD_INFO_BLOCK_SIZE,  77,   NBD_INFO_NAME, NBD_INFO_EXPORT,
@@ -543,7 +699,7 @@ START_TEST(long_options_are_skipped)
     hear_greeting();
     hear_error(NBD_OPT_INFO, NBD_REP_ERR_TOO_BIG);
     hear_error(NBD_OPT_LIST, NBD_REP_ERR_TOO_BIG);
-    hear_error(NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_UNSUP);
+    hear_error(NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_TOO_BIG);
     hear_error(NBD_OPT_GO, NBD_REP_ERR_INVALID);
 }
 END_TEST
@@ -563,8 +719,7 @@ END_TEST
 
 START_TEST(unknown_options_are_unsupported)
 {
-    static const uint32_t options[] = {0,  4,  NBD_OPT_STARTTLS, 9,         10,
-                                       12, 13, 0x7fffffff,       UINT32_MAX};
+    static const uint32_t options[] = {0, 4, NBD_OPT_STARTTLS, 12, 13, 0x7fffffff, UINT32_MAX};
     static const size_t count = sizeof(options) / sizeof(options[0]);
 
     for (size_t i = 0; i < count; i++)
@@ -622,8 +777,12 @@ START_TEST(every_truncation_waits)
 {
     static const uint16_t wishes[] = {NBD_INFO_NAME, NBD_INFO_BLOCK_SIZE};
 
+    static const char *const queries[] = {"base:allocation", "blkcached:"};
+
     say_option(NBD_OPT_EXTENDED_HEADERS, NULL, 0);
     say_option(NBD_OPT_LIST, NULL, 0);
+    say_contexts(NBD_OPT_LIST_META_CONTEXT, "db", queries, 2);
+    say_contexts(NBD_OPT_SET_META_CONTEXT, "db", queries, 2);
     say_info(NBD_OPT_INFO, "archive", wishes, 2);
     say_info(NBD_OPT_GO, "db", wishes, 2);
     for (size_t bytes = 0; bytes < client_bytes; bytes++) {
@@ -641,8 +800,10 @@ START_TEST(every_broken_byte_is_survived)
 {
     static const unsigned char masks[] = {0x01, 0x02, 0x08, 0x80, 0xff};
     static const uint16_t wishes[] = {NBD_INFO_NAME};
+    static const char *const queries[] = {"base:allocation", "blkcached:"};
 
     say_option(NBD_OPT_LIST, NULL, 0);
+    say_contexts(NBD_OPT_LIST_META_CONTEXT, "db", queries, 2);
     say_info(NBD_OPT_INFO, "archive", wishes, 1);
     say_option(NBD_OPT_EXPORT_NAME, "db", 2);
     for (size_t i = 0; i < client_bytes; i++) {
@@ -675,6 +836,11 @@ int main(void)
     tcase_add_test(cases, list_and_structured_reply_take_no_data);
     tcase_add_test(cases, extended_headers);
     tcase_add_test(cases, extended_headers_alone);
+    tcase_add_test(cases, contexts_are_listed);
+    tcase_add_test(cases, contexts_are_selected);
+    tcase_add_test(cases, contexts_belong_to_one_export);
+    tcase_add_loop_test(cases, each_selection_replaces_the_last, 0, 4);
+    tcase_add_test(cases, contexts_malformed);
     tcase_add_test(cases, info_with_all_wishes);
     tcase_add_test(cases, go_after_failures);
     tcase_add_test(cases, go_malformed);

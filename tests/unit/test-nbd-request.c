@@ -142,9 +142,9 @@ START_TEST(unknown_commands_are_invalid)
 {
     unsigned refused = 0;
 
-    for (unsigned type = 7; type < 65536; type++)
+    for (unsigned type = 8; type < 65536; type++)
         refused += check(&structured, (uint16_t)type, 0, 0, 1) == NBD_EINVAL;
-    ck_assert_uint_eq(refused, 65536 - 7);
+    ck_assert_uint_eq(refused, 65536 - 8);
 }
 END_TEST
 
@@ -291,6 +291,68 @@ START_TEST(structured_replies)
 }
 END_TEST
 
+/* ---- BLOCK_STATUS ------------------------------------------------------------------------ */
+
+START_TEST(status)
+{
+    const struct nbd_rules selected = {
+        .bytes = EXPORT_BYTES, .style = NBD_STYLE_STRUCTURED, .contexts = 1, .read_only = true};
+    const uint16_t type = NBD_CMD_BLOCK_STATUS;
+
+    ck_assert_uint_eq(check(&structured, type, 0, 0, 512), NBD_EINVAL); /* nothing selected */
+    ck_assert_uint_eq(check(&selected, type, 0, 0, 512), NBD_SUCCESS);
+    ck_assert_uint_eq(check(&selected, type, NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_FUA, 7, 3),
+                      NBD_SUCCESS);
+    ck_assert_uint_eq(check(&selected, type, NBD_CMD_FLAG_DF, 0, 512), NBD_EINVAL);
+    ck_assert_uint_eq(check(&selected, type, NBD_CMD_FLAG_PAYLOAD_LEN, 0, 512), NBD_EINVAL);
+    ck_assert_uint_eq(check(&selected, type, 0, 0, 0), NBD_EINVAL);
+    ck_assert_uint_eq(check(&selected, type, 0, EXPORT_BYTES, 1), NBD_EINVAL);
+    ck_assert_uint_eq(check(&selected, type, 0, 0, UINT32_MAX), NBD_SUCCESS);
+}
+END_TEST
+
+START_TEST(status_payload)
+{
+    static const struct {
+        uint32_t bytes, first, second;
+        uint8_t contexts; /* 0: refused */
+    } cases[] = {{12, 1, 0, 1}, {12, 2, 0, 2}, {16, 1, 2, 3}, {16, 2, 1, 3}, {16, 1, 1, 0},
+                 {12, 0, 0, 0}, {12, 3, 0, 0}, {12, 4, 0, 0}, {16, 1, 4, 0}, {12, 257, 0, 0},
+                 {8, 0, 0, 0},  {0, 0, 0, 0},  {11, 1, 0, 0}, {13, 1, 0, 0}, {4, 0, 0, 0}};
+    const struct nbd_rules rules = {
+        .bytes = EXPORT_BYTES, .style = NBD_STYLE_EXTENDED, .contexts = 3};
+    const struct nbd_rules one = {
+        .bytes = EXPORT_BYTES, .style = NBD_STYLE_EXTENDED, .contexts = 1};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        unsigned char payload[NBD_STATUS_PAYLOAD_BYTES_MAX] = {0};
+        struct nbd_request request = {.type = NBD_CMD_BLOCK_STATUS,
+                                      .flags = NBD_CMD_FLAG_PAYLOAD_LEN | NBD_CMD_FLAG_REQ_ONE,
+                                      .length = cases[i].bytes};
+
+        be64_store(payload, UINT64_C(0x123456789a));
+        be32_store(payload + 8, cases[i].first);
+        be32_store(payload + 12, cases[i].second);
+        ck_assert(nbd_request_status_selects(&request, &rules));
+        ck_assert_int_eq(nbd_request_status_payload(&request, &rules, payload),
+                         cases[i].contexts != 0);
+        if (cases[i].contexts == 0) {
+            ck_assert_uint_eq(nbd_request_payload_bytes(&request, &rules), cases[i].bytes);
+            ck_assert_uint_eq(nbd_request_check(&request, &rules).error, NBD_EINVAL);
+            continue;
+        }
+        ck_assert_uint_eq(request.contexts, cases[i].contexts);
+        ck_assert_uint_eq(request.length, UINT64_C(0x123456789a));
+        ck_assert_uint_eq(request.flags, NBD_CMD_FLAG_REQ_ONE);
+        ck_assert_uint_eq(nbd_request_check(&request, &rules).error, NBD_SUCCESS);
+        request.flags |= NBD_CMD_FLAG_PAYLOAD_LEN; /* only what was selected */
+        request.length = cases[i].bytes;
+        ck_assert_int_eq(nbd_request_status_payload(&request, &one, payload),
+                         cases[i].contexts == 1);
+    }
+}
+END_TEST
+
 START_TEST(extended_replies)
 {
     struct nbd_request request = {
@@ -387,6 +449,8 @@ int main(void)
     tcase_add_test(cases, flush_and_disconnect);
     tcase_add_test(cases, simple_replies);
     tcase_add_test(cases, structured_replies);
+    tcase_add_test(cases, status);
+    tcase_add_test(cases, status_payload);
     tcase_add_test(cases, extended_replies);
     tcase_add_test(cases, errors_with_offset);
     tcase_add_test(cases, chunks_that_are_not_the_last);
