@@ -31,6 +31,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "frontends/nbd/nbd-server.h"
+#include "io/extents.h"
 #include "io/request.h"
 #include "io/volume.h"
 
@@ -182,6 +183,7 @@ static void change(const struct request *request)
 static void finish(struct request *request, int error)
 {
     request->error = error;
+    request->error_offset = request->offset;
     if (error == 0 && request->op == REQUEST_FLUSH)
         save(0, volume.bytes);
     else if (error == 0 && request->op != REQUEST_READ && request->op != REQUEST_CACHE)
@@ -275,6 +277,30 @@ unsigned request_payload(struct request *request, struct iovec *vectors, unsigne
         abort();
     vectors[0] = (struct iovec){.iov_base = memory + request->offset, .iov_len = request->length};
     return 1;
+}
+
+unsigned request_runs(const struct request *request, struct request_run *runs, unsigned max)
+{
+    (void)request, (void)runs, (void)max;
+    return 0; /* no zeros are known */
+}
+
+static void gather(struct core *core, struct core_message *message)
+{
+    struct extents *extents = container_of(message, struct extents, message);
+
+    (void)core;
+    extents->allocation = (struct extent_list){.extents = extents->lists[0], .max = 1};
+    extents->state = (struct extent_list){.extents = extents->lists[1], .max = 1};
+    extent_list_add(&extents->allocation, extents->length, 0);
+    extent_list_add(&extents->state, extents->length, 0);
+    extents->done(extents);
+}
+
+void extents_start(struct extents *extents)
+{
+    extents->message.handle = gather;
+    core_message_send(extents->core, &extents->message);
 }
 
 void request_release(struct request *request)
