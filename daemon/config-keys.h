@@ -40,9 +40,24 @@
     X(volatile_cache, choice, 0, 0, "auto|yes|no", "auto",                                    \
       "whether the flash device has a volatile write cache and needs flushes")
 
-#define CONFIG_NBD_KEYS(X)                                         \
-    X(listen, texts, 1, 255, NULL, "unix:/run/blkcached/nbd.sock", \
-      "where to listen, each \"unix:PATH\" or \"tcp:HOST:PORT\"; an empty list for nowhere")
+#define CONFIG_NBD_KEYS(X)                                                                       \
+    X(listen, texts, 1, 255, NULL, "unix:/run/blkcached/nbd.sock",                               \
+      "where to listen, each \"unix:PATH\" or \"tcp:HOST:PORT\"; an empty list for nowhere")     \
+    X(connections_max, number, 1, 65535, NULL, "1024",                                           \
+      "connections at a time; further ones are closed at once")                                  \
+    X(requests_max, number, 1, 1024, NULL, "128",                                                \
+      "requests in flight of one connection; further ones wait")                                 \
+    X(bytes_max, size, 65536, CONFIG_TIB, NULL, "64M",                                           \
+      "bytes of payload in flight of one connection; further requests wait")                     \
+    X(handshake_timeout, duration, 100, 3600000, NULL, "10s",                                    \
+      "time that a client has for its handshake")                                                \
+    X(idle_timeout, duration, 0, 2592000000, NULL, "0",                                          \
+      "time without a request after which a client is dropped; \"0\" for never")                 \
+    X(send_timeout, duration, 0, 86400000, NULL, "60s",                                          \
+      "time after which a client that takes nothing of its replies is dropped; \"0\" for never") \
+    X(receive_timeout, duration, 0, 86400000, NULL, "60s",                                       \
+      "time after which a client is dropped that began a write and sends nothing of its data; "  \
+      "\"0\" for never")
 
 #define CONFIG_TLS_KEYS(X)                                                                  \
     X(mode, choice, 0, 0, "off|on|require", "off",                                          \

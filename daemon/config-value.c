@@ -179,16 +179,20 @@ static int read_size(const struct config_key *key, const struct raw *raw, void *
 
 static int read_number(const struct config_key *key, const struct raw *raw, void *field)
 {
-    /* Only the fallback is a text: "not given". */
+    int64_t value = raw->integer;
+
+    /* Only the fallback is a text; an empty one is "not given". */
     if (raw->text != NULL && raw->text[0] == '\0') {
         *(config_number *)field = -1;
         return 0;
     }
-    if (!raw->is_integer)
+    if (raw->text != NULL)
+        value = strtoll(raw->text, NULL, 10);
+    else if (!raw->is_integer)
         return -EPROTOTYPE;
-    if (raw->integer < key->low || raw->integer > key->high)
+    if (value < key->low || value > key->high)
         return -ERANGE;
-    *(config_number *)field = raw->integer;
+    *(config_number *)field = value;
     return 0;
 }
 

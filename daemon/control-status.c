@@ -181,7 +181,24 @@ static json_t *flash_json(const struct service *service, const struct shard_stat
                      "retired", number(status->segments_retired));
 }
 
-static json_t *nbd_json(const struct service *service)
+/* In seconds; null for never. */
+static json_t *timeout_json(uint64_t timeout_ns)
+{
+    return timeout_ns == NBD_NEVER ? json_null() : json_real((double)timeout_ns / 1e9);
+}
+
+static json_t *limits_json(const struct nbd_limits *limits)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "connections_max",
+                     number(limits->connections_max), "requests_max", number(limits->requests_max),
+                     "bytes_max", number(limits->bytes_max), "handshake_timeout_seconds",
+                     timeout_json(limits->handshake_timeout_ns), "idle_timeout_seconds",
+                     timeout_json(limits->idle_timeout_ns), "send_timeout_seconds",
+                     timeout_json(limits->send_timeout_ns), "receive_timeout_seconds",
+                     timeout_json(limits->receive_timeout_ns));
+}
+
+json_t *control_nbd(const struct service *service)
 {
     struct nbd_counters counters = {0};
     json_t *object = json_object(), *listen = json_array(), *all = json_object();
@@ -198,6 +215,8 @@ static json_t *nbd_json(const struct service *service)
     json_object_set_new(object, "listen", listen);
     json_object_set_new(object, "connections", number(counters.connections_open));
     json_object_set_new(object, "counters", all);
+    if (service->nbd != NULL)
+        json_object_set_new(object, "limits", limits_json(nbd_server_limits(service->nbd)));
     return object;
 }
 
@@ -240,6 +259,6 @@ json_t *control_status(struct service *service)
         "stopped_cleanly", (int)facts.started_clean, "blocks", number(status.recovery_entries),
         "metadata", "bytes", number(status.memory_bytes), "stalled_writes",
         number(status.stalled_pieces), "buffers_registered", (int)facts.buffers_registered,
-        "notices", notices_json(&facts), "nbd", nbd_json(service), "volumes",
+        "notices", notices_json(&facts), "nbd", control_nbd(service), "volumes",
         control_volumes(service));
 }

@@ -10,6 +10,9 @@
 /* Everything that `status` shows. */
 json_t *control_status(struct service *service);
 
+/* The NBD server: addresses, connections, counters, limits. */
+json_t *control_nbd(const struct service *service);
+
 /* The array that `volumes` shows. */
 json_t *control_volumes(struct service *service);
 

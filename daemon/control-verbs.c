@@ -126,7 +126,10 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
         json_decref(array);
         return control_refusal("stats", "out of memory");
     }
-    return control_success(json_pack("{s:o}", "volumes", array));
+    if (volume != NULL)
+        return control_success(json_pack("{s:o}", "volumes", array));
+    return control_success(
+        json_pack("{s:o, s:o}", "volumes", array, "nbd", control_nbd(verbs->service)));
 }
 
 /* ---- flush ---------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "daemon/ctl-client.h"
 #include "daemon/table.h"
 #include "engine/counters.h"
+#include "frontends/nbd/nbd-server.h"
 
 /* In the unit that fits. */
 static void latency_cell(struct table *table, const json_t *latency, const char *key)
@@ -81,6 +82,33 @@ static void print_volume(const json_t *volume)
     print_counters(volume);
 }
 
+static void print_nbd(const json_t *nbd)
+{
+    const json_t *counters = json_object_get(nbd, "counters"), *limit;
+    struct table table;
+    const char *name;
+
+    table_begin(&table, "rl");
+#define X(name, text)                                                                            \
+    table_cell(&table, "%lld", (long long)json_integer_value(json_object_get(counters, #name))); \
+    table_cell(&table, "%s", text);
+    NBD_COUNTERS(X)
+#undef X
+    puts("\nNBD server");
+    table_end(&table, "  ", stdout);
+    puts("\nits limits");
+    table_begin(&table, "rl");
+    json_object_foreach(json_object_get(nbd, "limits"), name, limit)
+    {
+        if (json_is_null(limit))
+            table_cell(&table, "%s", "none");
+        else
+            table_cell(&table, "%.15g", json_number_value(limit));
+        table_cell(&table, "%s", name);
+    }
+    table_end(&table, "  ", stdout);
+}
+
 static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
                   json_t *request)
 {
@@ -121,6 +149,8 @@ enum ctl_exit ctl_stats_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
             putchar('\n');
         print_volume(volume);
     }
+    if (json_object_get(answer, "nbd") != NULL)
+        print_nbd(json_object_get(answer, "nbd"));
     json_decref(answer);
     return CTL_DONE;
 }

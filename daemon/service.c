@@ -91,13 +91,30 @@ static int open_cache(struct service *service, char *why, size_t why_bytes)
     return error;
 }
 
+/* In the configuration 0 is never. */
+static uint64_t timeout_ns(config_duration duration)
+{
+    return duration == 0 ? NBD_NEVER : duration;
+}
+
 static int create_nbd(struct service *service, char *why, size_t why_bytes)
 {
-    const config_texts *listen = &service->config->nbd.listen;
+    const struct config_nbd *from = &service->config->nbd;
+    const config_texts *listen = &from->listen;
     struct nbd_server_config config = {
         .cache = service->cache,
         .listen = listen->list,
         .listen_count = listen->count,
+        .limits =
+            {
+                .connections_max = (uint32_t)from->connections_max,
+                .requests_max = (uint32_t)from->requests_max,
+                .bytes_max = from->bytes_max,
+                .handshake_timeout_ns = from->handshake_timeout,
+                .idle_timeout_ns = timeout_ns(from->idle_timeout),
+                .send_timeout_ns = timeout_ns(from->send_timeout),
+                .receive_timeout_ns = timeout_ns(from->receive_timeout),
+            },
     };
 
     if (listen->count == 0)

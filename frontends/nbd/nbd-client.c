@@ -16,6 +16,7 @@
 #include "frontends/nbd/nbd-receive.h"
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-watch.h"
 #include "io/volume.h"
 
 /* At most so often on each core. */
@@ -138,6 +139,7 @@ void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *
     client->state = NBD_CLIENT_TRANSMIT;
     log_debug("NBD client connected", LOG_STR("volume", volume->name),
               LOG_UINT("core", core_index(client->core)));
+    nbd_watch_start(client);
     nbd_send_start(client);
     nbd_receive_start(client);
 }

@@ -78,6 +78,10 @@ struct nbd_client {
     struct nbd_slot *filling; /* a WRITE whose payload is not complete */
     struct core_buffer_waiter waiter;
 
+    /* When the send or receive under way began, or, if there is none, the last one; and what was
+     * transferred when it was last looked at (nbd-watch.c). */
+    uint64_t send_ns, receive_ns, watched_bytes;
+
     /* Requests in flight. */
     struct nbd_slot *slots, *slots_free;
     uint32_t slots_used; /* those behind were never used, and their memory was never touched */

@@ -147,6 +147,7 @@ static void expired(struct core *core, struct core_timer *timer)
     struct nbd_client *client = container_of(timer, struct nbd_client, timeout);
 
     (void)core;
+    nbd_count(client->own, handshake_timeouts);
     failed(client, "the client took too long");
 }
 

@@ -54,6 +54,7 @@ static void receive(struct nbd_client *client)
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->receive);
     client->receiving = true;
+    client->receive_ns = core_now(client->core);
 }
 
 static void protocol_error(struct nbd_client *client, const char *reason)

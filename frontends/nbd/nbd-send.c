@@ -179,6 +179,7 @@ void nbd_send_flush(struct nbd_client *client)
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->send);
     client->sending = true;
+    client->send_ns = core_now(client->core);
 }
 
 void nbd_send_drop(struct nbd_client *client)

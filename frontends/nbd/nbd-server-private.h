@@ -29,7 +29,9 @@ struct nbd_core {
     struct list clients;
     bool stopping;
     struct core_message start, stop, abandon;
-    uint64_t complain_ns; /* not before: see nbd_client_complain */
+    struct core_timer watch;  /* nbd-watch.c; armed while there are clients */
+    uint64_t watch_period_ns; /* 0: nothing to watch for */
+    uint64_t complain_ns;     /* not before: see nbd_client_complain */
     uint64_t complaints_kept_back;
     struct iovec *scratch; /* the vectors of the largest request; used within one function */
 

@@ -13,12 +13,15 @@
 #include "common/log.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-watch.h"
 #include "io/request.h"
 
 #define CONNECTIONS_MAX      1024u
 #define REQUESTS_MAX         128u
 #define BYTES_MAX            (UINT64_C(64) << 20)
 #define HANDSHAKE_TIMEOUT_NS UINT64_C(10000000000)
+
+#define STALL_TIMEOUT_NS     UINT64_C(60000000000)
 
 /* How long a stop waits for clients to take their replies. */
 #define STOP_SECONDS 5
@@ -125,12 +128,19 @@ static void set_limits(struct nbd_limits *limits)
         limits->bytes_max = BYTES_MAX;
     if (limits->handshake_timeout_ns == 0)
         limits->handshake_timeout_ns = HANDSHAKE_TIMEOUT_NS;
+    if (limits->idle_timeout_ns == 0)
+        limits->idle_timeout_ns = NBD_NEVER;
+    if (limits->send_timeout_ns == 0)
+        limits->send_timeout_ns = STALL_TIMEOUT_NS;
+    if (limits->receive_timeout_ns == 0)
+        limits->receive_timeout_ns = STALL_TIMEOUT_NS;
 }
 
 static int set_up_core(struct nbd_server *server, struct nbd_core *core)
 {
     core->server = server;
     list_init(&core->clients);
+    nbd_watch_init(core);
     core->start.handle = start_listeners;
     core->stop.handle = stop_core;
     core->abandon.handle = abandon_core;
@@ -238,6 +248,11 @@ void nbd_server_counters(const struct nbd_server *server, struct nbd_counters *s
 #undef X
     }
     sum->connections_open = atomic_load(&server->connections);
+}
+
+const struct nbd_limits *nbd_server_limits(const struct nbd_server *server)
+{
+    return &server->limits;
 }
 
 const char *nbd_server_address(const struct nbd_server *server, unsigned index)

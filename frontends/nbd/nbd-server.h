@@ -19,12 +19,17 @@ struct cache;
 struct nbd_server;
 
 /* 0 means the default. */
+#define NBD_NEVER UINT64_MAX
 struct nbd_limits {
     uint32_t connections_max;      /* at once; more are closed at once.  Default 1024 */
     uint32_t requests_max;         /* in flight per connection.  Default 128 */
     uint64_t bytes_max;            /* of payload in flight per connection, at least that of one
                                       request, which may be 32 MiB.  Default 64 MiB */
     uint64_t handshake_timeout_ns; /* Default 10 s */
+    uint64_t idle_timeout_ns;      /* without a request in flight.  Default NBD_NEVER */
+    /* Without taking a byte of its replies, without sending one of a payload; over a Unix socket:
+     * without taking or sending all that is under way.  Default 60 s */
+    uint64_t send_timeout_ns, receive_timeout_ns;
 };
 
 struct nbd_server_config {
@@ -36,13 +41,17 @@ struct nbd_server_config {
 };
 
 /*
- * X(name, text).  All count up, except connections_open.
+ * X(name, text).  All count up, except those that say "at present".
  */
 #define NBD_COUNTERS(X)                                                                 \
     X(connections_accepted, "connections accepted")                                     \
     X(connections_refused, "connections closed at once because there were too many")    \
     X(connections_open, "connections at present")                                       \
     X(handshakes_failed, "handshakes ended by a fault of the client or by its silence") \
+    X(handshake_timeouts, "of these, those that took too long")                         \
+    X(idle_timeouts, "connections dropped because nothing was asked for too long")      \
+    X(send_timeouts, "connections dropped because replies were not taken")              \
+    X(receive_timeouts, "connections dropped because a payload did not come")           \
     X(protocol_errors, "connections dropped in the middle for what the client sent")    \
     X(requests_read, "READ requests")                                                   \
     X(requests_write, "WRITE requests")                                                 \
@@ -53,6 +62,8 @@ struct nbd_server_config {
     X(requests_status, "BLOCK_STATUS requests")                                         \
     X(requests_refused, "requests answered with an error because they were not valid")  \
     X(requests_failed, "valid requests answered with an error")                         \
+    X(requests_in_flight, "requests at present")                                        \
+    X(bytes_in_flight, "bytes of payload that these hold memory for at present")        \
     X(bytes_read, "bytes of payload sent")                                              \
     X(bytes_written, "bytes of payload received")                                       \
     X(receives, "receive operations completed")                                         \
@@ -77,6 +88,9 @@ void nbd_server_stop(struct nbd_server *server);
 
 /* It was stopped, or never started. */
 void nbd_server_destroy(struct nbd_server *server);
+
+/* The limits in force. */
+const struct nbd_limits *nbd_server_limits(const struct nbd_server *server);
 
 /* Sums over the cores; any thread. */
 void nbd_server_counters(const struct nbd_server *server, struct nbd_counters *sum);

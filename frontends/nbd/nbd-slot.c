@@ -52,6 +52,8 @@ struct nbd_slot *nbd_slot_take(struct nbd_client *client, const struct nbd_reque
     }
     client->in_flight++;
     client->bytes_in_flight += payload_bytes(wire);
+    nbd_count(client->own, requests_in_flight);
+    nbd_count_add(client->own, bytes_in_flight, payload_bytes(wire));
     slot->wire = *wire;
     slot->data = NULL;
     slot->filled = 0;
@@ -72,6 +74,8 @@ void nbd_slot_give(struct nbd_slot *slot)
         nbd_body_free(slot->body);
     client->in_flight--;
     client->bytes_in_flight -= payload_bytes(&slot->wire);
+    nbd_count_add(client->own, requests_in_flight, UINT64_MAX); /* one less */
+    nbd_count_add(client->own, bytes_in_flight, -payload_bytes(&slot->wire));
     slot->next = client->slots_free;
     client->slots_free = slot;
 }

@@ -4,10 +4,12 @@
  * measurements of the front end alone.
  *
  *   nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] [--connections N]
- *                     [--requests N] [--bytes SIZE] ADDRESS...
+ *                     [--requests N] [--bytes SIZE] [--idle MS] [--send MS] [--receive MS]
+ *                     ADDRESS...
  *
  * --delay answers each request from a timer, --buffers bounds the I/O buffers of each core; the
- * others are limits of the front end, --timeout that of the handshake.  Volumes: "memory" (64 MiB), "odd" (12345 bytes),
+ * others are limits of the front end, --timeout, --idle, --send and --receive those in time,
+ * --timeout that of the handshake.  Volumes: "memory" (64 MiB), "odd" (12345 bytes),
  * "read-only", "broken" (each request fails).  SIGTERM stops it; then it prints its counters.
  */
 #include <errno.h>
@@ -218,7 +220,8 @@ void request_release(struct request *request)
 static int usage(void)
 {
     fputs("Usage: nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] "
-          "[--connections N] [--requests N] [--bytes SIZE] ADDRESS...\n",
+          "[--connections N] [--requests N] [--bytes SIZE] [--idle MS] [--send MS] "
+          "[--receive MS] ADDRESS...\n",
           stderr);
     return 2;
 }
@@ -267,13 +270,24 @@ static int serve(const struct cores_config *cores, const struct nbd_server_confi
     return 0;
 }
 
+static uint64_t parse_ms(const char *text)
+{
+    return strtoull(text, NULL, 10) * 1000000;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"cores", required_argument, NULL, 'c'},       {"delay", required_argument, NULL, 'd'},
-        {"buffers", required_argument, NULL, 'b'},     {"timeout", required_argument, NULL, 't'},
-        {"connections", required_argument, NULL, 'n'}, {"requests", required_argument, NULL, 'r'},
-        {"bytes", required_argument, NULL, 'p'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"cores", required_argument, NULL, 'c'},
+                                            {"delay", required_argument, NULL, 'd'},
+                                            {"buffers", required_argument, NULL, 'b'},
+                                            {"timeout", required_argument, NULL, 't'},
+                                            {"connections", required_argument, NULL, 'n'},
+                                            {"requests", required_argument, NULL, 'r'},
+                                            {"bytes", required_argument, NULL, 'p'},
+                                            {"idle", required_argument, NULL, 'i'},
+                                            {"send", required_argument, NULL, 's'},
+                                            {"receive", required_argument, NULL, 'e'},
+                                            {NULL, 0, NULL, 0}};
     struct cores_config cores = {.count = 1};
     struct nbd_server_config config = {0};
     int option;
@@ -282,7 +296,10 @@ int main(int argc, char **argv)
         switch (option) {
         case 'c': cores.count = (unsigned)atoi(optarg); break;
         case 'd': delay_ns = strtoull(optarg, NULL, 10) * 1000; break;
-        case 't': config.limits.handshake_timeout_ns = strtoull(optarg, NULL, 10) * 1000000; break;
+        case 't': config.limits.handshake_timeout_ns = parse_ms(optarg); break;
+        case 'i': config.limits.idle_timeout_ns = parse_ms(optarg); break;
+        case 's': config.limits.send_timeout_ns = parse_ms(optarg); break;
+        case 'e': config.limits.receive_timeout_ns = parse_ms(optarg); break;
         case 'n': config.limits.connections_max = (uint32_t)atoi(optarg); break;
         case 'r': config.limits.requests_max = (uint32_t)atoi(optarg); break;
         case 'b':

@@ -55,9 +55,13 @@ class Client:
     """One connection, before or after the handshake."""
 
     def __init__(self, path, timeout=30):
-        self.socket = socket.socket(socket.AF_UNIX)
         # Without a timeout, under which a full backlog would be an error.
-        self.socket.connect(path)
+        if path.startswith("tcp:"):
+            host, port = path[4:].rsplit(":", 1)
+            self.socket = socket.create_connection((host, int(port)))
+        else:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(path)
         self.socket.settimeout(timeout)
         self.lengths = {}  # cookie of a request -> its command, offset and length
         self.style = SIMPLE

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds the clients that do nothing, or not enough. */
+#include "frontends/nbd/nbd-watch.h"
+
+#include <linux/tcp.h> /* the C library's lacks what is needed */
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "frontends/nbd/nbd-client.h"
+#include "frontends/nbd/nbd-server-private.h"
+
+/* A timeout is noticed late by a fraction of it, and by no more than a second. */
+#define PERIODS_PER_TIMEOUT 8
+#define PERIOD_NS_MAX       UINT64_C(1000000000)
+#define PERIOD_NS_MIN       UINT64_C(10000000)
+
+/* Bytes that have gone over a TCP connection, in both directions; 0 for any other.  A long send or
+ * receive is one operation, which ends only when all of it has gone. */
+static uint64_t transferred(int fd)
+{
+    struct tcp_info info;
+    socklen_t bytes = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0 ||
+        bytes < offsetof(struct tcp_info, tcpi_segs_out))
+        return 0;
+    return info.tcpi_bytes_acked + info.tcpi_bytes_received;
+}
+
+static void drop(struct nbd_client *client, enum nbd_counter counter, const char *reason)
+{
+    nbd_count_many(client->own, counter, 1);
+    nbd_client_complain(client, "dropped an NBD client", reason);
+    nbd_client_break(client);
+}
+
+/* An operation is under way for so long without a byte. */
+static bool is_stuck(struct nbd_client *client, uint64_t *since_ns, uint64_t timeout_ns)
+{
+    uint64_t now_ns = core_now(client->core), bytes;
+
+    if (now_ns - *since_ns < timeout_ns)
+        return false;
+    bytes = transferred(client->fd);
+    if (bytes == client->watched_bytes)
+        return true;
+    client->watched_bytes = bytes;
+    *since_ns = now_ns;
+    return false;
+}
+
+static void look(struct nbd_client *client)
+{
+    const struct nbd_limits *limits = &client->own->server->limits;
+    uint64_t now_ns = core_now(client->core);
+
+    if (client->state != NBD_CLIENT_TRANSMIT && client->state != NBD_CLIENT_DRAIN)
+        return;
+    if (client->sending && is_stuck(client, &client->send_ns, limits->send_timeout_ns))
+        drop(client, NBD_COUNTER_send_timeouts, "it does not take its replies");
+    else if (client->receiving && (client->filling != NULL || client->skip_bytes > 0) &&
+             is_stuck(client, &client->receive_ns, limits->receive_timeout_ns))
+        drop(client, NBD_COUNTER_receive_timeouts, "it does not send what it wants to write");
+    else if (client->in_flight == 0 && client->receiving &&
+             now_ns - client->receive_ns >= limits->idle_timeout_ns &&
+             now_ns - client->send_ns >= limits->idle_timeout_ns)
+        drop(client, NBD_COUNTER_idle_timeouts, "it asks for nothing");
+}
+
+static void watch(struct core *core, struct core_timer *timer)
+{
+    struct nbd_core *own = container_of(timer, struct nbd_core, watch);
+
+    list_for_each_safe (node, &own->clients)
+        look(container_of(node, struct nbd_client, link));
+    if (!list_empty(&own->clients))
+        core_timer_arm(core, timer, core_now(core) + own->watch_period_ns);
+}
+
+void nbd_watch_init(struct nbd_core *own)
+{
+    const struct nbd_limits *limits = &own->server->limits;
+    uint64_t least_ns = limits->idle_timeout_ns;
+
+    own->watch.expired = watch;
+    least_ns = limits->send_timeout_ns < least_ns ? limits->send_timeout_ns : least_ns;
+    least_ns = limits->receive_timeout_ns < least_ns ? limits->receive_timeout_ns : least_ns;
+    if (least_ns == NBD_NEVER)
+        return;
+    own->watch_period_ns = least_ns / PERIODS_PER_TIMEOUT;
+    if (own->watch_period_ns > PERIOD_NS_MAX)
+        own->watch_period_ns = PERIOD_NS_MAX;
+    if (own->watch_period_ns < PERIOD_NS_MIN)
+        own->watch_period_ns = PERIOD_NS_MIN;
+}
+
+void nbd_watch_start(struct nbd_client *client)
+{
+    struct nbd_core *own = client->own;
+
+    client->send_ns = client->receive_ns = core_now(client->core);
+    if (own->watch_period_ns != 0 && !own->watch.armed)
+        core_timer_arm(client->core, &own->watch, core_now(client->core) + own->watch_period_ns);
+}
