@@ -36,6 +36,7 @@ struct backing_file {
     /* What the file turned out not to support. */
     atomic_bool no_punch_hole, no_zero_range;
     atomic_int last_error;
+    atomic_bool failing; /* the last I/O that ended did so with an error */
     struct backing_seek seek;
 };
 
@@ -92,6 +93,8 @@ static void issue(struct core *core, struct backing_file *file, struct backing_i
 
 static void end(struct core *core, struct backing_file *file, struct backing_io *io, int result)
 {
+    if (atomic_load_explicit(&file->failing, memory_order_relaxed) != (result != 0))
+        atomic_store_explicit(&file->failing, result != 0, memory_order_relaxed);
     if (result != 0)
         atomic_store_explicit(&file->last_error, result, memory_order_relaxed);
     else if (io->op == BACKING_READ)
@@ -223,7 +226,9 @@ static void state(struct backing *backing, char *text, size_t bytes)
     int error = atomic_load_explicit(&file->last_error, memory_order_relaxed);
 
     if (error)
-        snprintf(text, bytes, "up, last error: %s", strerror(-error));
+        snprintf(text, bytes, "%s, last error: %s",
+                 atomic_load_explicit(&file->failing, memory_order_relaxed) ? "failing" : "up",
+                 strerror(-error));
     else
         snprintf(text, bytes, "up");
 }

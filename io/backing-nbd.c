@@ -40,6 +40,11 @@ static void returned(struct core *core, struct core_message *message)
 
 static void finish(struct backing_nbd *nbd, struct backing_io *io, int result)
 {
+    if (nbd->failing != (result != 0)) { /* only this core writes it */
+        pthread_mutex_lock(&nbd->state_lock);
+        nbd->failing = result != 0;
+        pthread_mutex_unlock(&nbd->state_lock);
+    }
     if (result == 0 && (io->op == BACKING_WRITE || io->op == BACKING_ZERO))
         nbd->writes_done++;
     if (result == 0 && io->op == BACKING_FLUSH && io->mark > nbd->writes_flushed)
@@ -87,17 +92,20 @@ void backing_nbd_requeue(struct backing_nbd *nbd, struct backing_io *io)
         list_add_tail(&nbd->pending, &io->link);
 }
 
-static void fail_late(struct backing_nbd *nbd, struct list *list)
+static bool fail_late(struct backing_nbd *nbd, struct list *list)
 {
     struct list late;
+    bool any;
 
     list_init(&late);
     list_for_each_safe (node, list) {
         if (is_late(nbd, container_of(node, struct backing_io, link)))
             list_move_tail(&late, node);
     }
+    any = !list_empty(&late);
     while (!list_empty(&late))
         finish(nbd, container_of(list_take_first(&late), struct backing_io, link), -EIO);
+    return any;
 }
 
 /* ---- commands ----------------------------------------------------------------------------- */
@@ -247,6 +255,8 @@ static struct backing_connection *least_busy(struct backing_nbd *nbd)
 {
     struct backing_connection *best = NULL;
 
+    if (nbd->ghosts)
+        return NULL;
     for (unsigned i = 0; i < nbd->connection_count; i++) {
         struct backing_connection *connection = &nbd->connections[i];
 
@@ -329,6 +339,7 @@ static void work(struct core *core, struct core_deferred *deferred)
 void backing_nbd_connected(struct backing_nbd *nbd)
 {
     nbd->backoff_ns = BACKOFF_NS_MIN;
+    nbd->ghosts = false;
     /* Nothing of the old connection will be answered, and what was sent there was sent before
      * anything that is sent from now on (hazard 15). */
     while (!list_empty(&nbd->doubt))
@@ -382,7 +393,8 @@ static void watchdog(struct core *core, struct core_timer *timer)
             backing_connection_lose(connection, "the server did not take the connection in time");
     }
     fail_late(nbd, &nbd->pending);
-    fail_late(nbd, &nbd->doubt);
+    /* A caller that is told of a failure may write, or read, the same blocks again. */
+    nbd->ghosts |= fail_late(nbd, &nbd->doubt);
     core_defer(core, &nbd->work);
     arm_watchdog(nbd);
 }
@@ -447,9 +459,9 @@ static void state(struct backing *backing, char *text, size_t bytes)
     clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&nbd->state_lock);
     if (nbd->ready_count > 0)
-        snprintf(text, bytes, "up, %u of %u connections%s%s", nbd->ready_count,
-                 nbd->connection_count, nbd->last_error[0] ? ", last error: " : "",
-                 nbd->last_error);
+        snprintf(text, bytes, "%s, %u of %u connections%s%s", nbd->failing ? "failing" : "up",
+                 nbd->ready_count, nbd->connection_count,
+                 nbd->last_error[0] ? ", last error: " : "", nbd->last_error);
     else
         snprintf(text, bytes, "reconnecting for %llu s: %s",
                  (unsigned long long)((uint64_t)now.tv_sec - nbd->lost_since_ns / 1000000000u),

@@ -52,6 +52,7 @@ struct backing_nbd {
 
     struct list pending; /* not sent yet */
     struct list doubt;   /* writes and flushes whose connection was lost */
+    bool ghosts; /* writes in doubt were given up: nothing is sent before the next connection */
     struct core_deferred work;
     struct core_timer reconnect, watchdog;
     uint64_t backoff_ns;
@@ -65,6 +66,7 @@ struct backing_nbd {
     pthread_mutex_t state_lock;
     unsigned ready_count;
     uint64_t lost_since_ns; /* when the last connection was lost; 0: never */
+    bool failing;           /* the last request that ended did so with an error */
     char last_error[160];
 };
 

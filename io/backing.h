@@ -4,8 +4,8 @@
  * O_DIRECT), NBD server (libnbd's asynchronous API, its socket polled from the owner core's ring).
  *
  * Requests are 4 KiB-aligned; the last block may reach past the end: reads are filled with zeros,
- * writes are cut.  A write that timed out or whose connection was lost is reported as failed only
- * when it can no longer land, or after a reconnect that makes it impossible (hazard 15, I22).
+ * writes are cut.  A write to an NBD server that timed out or whose connection was lost fails when its
+ * time is over, or when there is a new connection; nothing else is sent before that (hazard 15, I22).
  */
 #ifndef IO_BACKING_H
 #define IO_BACKING_H
@@ -104,7 +104,8 @@ void backing_set_owner(struct backing *backing, unsigned core);
 /* On any core.  `io` stays the backing's until done, which may be called before this returns. */
 void backing_submit(struct core *core, struct backing *backing, struct backing_io *io);
 
-/* For status, any thread: "up", "reconnecting", "failed", with how long and the last error. */
+/* For status, any thread: "up", "failing" (the last request ended with an error), "reconnecting", with
+ * how long and the last error. */
 void backing_state(struct backing *backing, char *text, size_t bytes);
 
 #endif

@@ -107,19 +107,20 @@ expect() {
 
 # client VOLUME COMMAND...: of qemu-io, on a volume of the daemon; all must succeed.
 client() {
-    local name=$1 arguments=() command
+    local name=$1 arguments=() command log=$tmpdir/qemu-io.$BASHPID.log
     shift
     for command; do arguments+=(-c "$command"); done
-    timeout 60 qemu-io -f raw "${arguments[@]}" "$(nbd_uri "$name")" >"$tmpdir/qemu-io.log" 2>&1 ||
-        fail "$name: $*: $(tail -n 3 "$tmpdir/qemu-io.log")"
-    if grep -q -e 'Pattern verification failed' "$tmpdir/qemu-io.log"; then
-        fail "$name: $*: $(tail -n 3 "$tmpdir/qemu-io.log")"
+    timeout 60 qemu-io -f raw "${arguments[@]}" "$(nbd_uri "$name")" >"$log" 2>&1 ||
+        fail "$name: $*: $(tail -n 3 "$log")"
+    if grep -q -e 'Pattern verification failed' "$log"; then
+        fail "$name: $*: $(tail -n 3 "$log")"
     fi
 }
 
 # client_fails VOLUME COMMAND ERROR: this one command ends with this error.
 client_fails() {
-    timeout 60 qemu-io -f raw -c "$2" "$(nbd_uri "$1")" >"$tmpdir/qemu-io.log" 2>&1 &&
+    local log=$tmpdir/qemu-io.$BASHPID.log
+    timeout 60 qemu-io -f raw -c "$2" "$(nbd_uri "$1")" >"$log" 2>&1 &&
         fail "$1: $2: did not fail"
-    grep -q "$3" "$tmpdir/qemu-io.log" || fail "$1: $2: $(tail -n 3 "$tmpdir/qemu-io.log")"
+    grep -q "$3" "$log" || fail "$1: $2: $(tail -n 3 "$log")"
 }

@@ -492,6 +492,29 @@ START_TEST(nbd_that_hangs_times_out)
 END_TEST
 
 /* Killed and restarted under load: whatever is answered with success is there. */
+/* A write that timed out may still be on its way: what comes after it waits for a new connection,
+ * though others are there (I22). */
+START_TEST(nbd_sends_nothing_beside_a_write_in_doubt)
+{
+    unsigned char *data = memory(BLOCK_BYTES, 0x33);
+    char aside[110];
+
+    make_image(8 << 20);
+    start_server("delay", "delay-write=2");
+    open_backing(uri, 600, 1);
+    ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), 0);
+    usleep(100000);
+    snprintf(aside, sizeof(aside), "%s.aside", socket_path);
+    ck_assert_int_eq(rename(socket_path, aside), 0);
+    ck_assert_int_eq(transfer(BACKING_WRITE, 0, BLOCK_BYTES, data), -EIO);
+    ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), -EIO);
+    ck_assert_int_eq(rename(aside, socket_path), 0);
+    usleep(500000);
+    ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), 0);
+    free(data);
+}
+END_TEST
+
 START_TEST(nbd_killed_again_and_again)
 {
     unsigned char *data = memory(64 * BLOCK_BYTES, 0), *back = memory(BLOCK_BYTES, 0);
@@ -545,6 +568,7 @@ int main(void)
     tcase_add_test(cases, nbd_flushed_writes_are_not_in_doubt);
     tcase_add_test(cases, nbd_that_stays_away_times_out);
     tcase_add_test(cases, nbd_that_hangs_times_out);
+    tcase_add_test(cases, nbd_sends_nothing_beside_a_write_in_doubt);
     tcase_add_test(cases, nbd_killed_again_and_again);
     return unit_run("io-backing", cases);
 }
