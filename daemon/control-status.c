@@ -115,7 +115,7 @@ json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS])
 /* In one word: what a person should worry about. */
 static const char *volume_state(struct cache *cache, uint16_t volume, const char *backing)
 {
-    if (cache_lost_blocks(cache, volume) > 0)
+    if (cache_lost_blocks(cache, volume) > 0 || cache_unreadable_blocks(cache, volume) > 0)
         return "degraded";
     if (strncmp(backing, "up", 2) != 0 || cache_backing_fails(cache, volume))
         return "backing-down";
@@ -140,14 +140,16 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     cache_counters(service->cache, volume->id, &counters);
     backing_state(volume->backing, backing, sizeof(backing));
     return json_pack(
-        "{s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "name", volume->name,
-        "state", volume_state(service->cache, volume->id, backing), "mode", mode_name(volume->mode),
-        "bytes", number(volume->bytes), "read_only", (int)volume->read_only, "nbd",
-        (int)volume->nbd, "backing", backing_spec(service, volume), "backing_state", backing,
-        "dirty_bytes", number(dirty << BLOCK_SHIFT), "read_bytes",
+        "{s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+        volume->name, "state", volume_state(service->cache, volume->id, backing), "mode",
+        mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
+        (int)volume->read_only, "nbd", (int)volume->nbd, "backing", backing_spec(service, volume),
+        "backing_state", backing, "dirty_bytes", number(dirty << BLOCK_SHIFT), "read_bytes",
         number(counters.read_blocks << BLOCK_SHIFT), "written_bytes",
         number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
-        number(cache_lost_blocks(service->cache, volume->id)), "reads", control_reads(&counters));
+        number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
+        number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
+        control_reads(&counters));
 }
 
 json_t *control_volumes(struct service *service)

@@ -146,9 +146,11 @@ static json_t *answer_flush(struct control_verbs *verbs, const json_t *request)
         return refusal;
     id = volume != NULL ? volume->id : VOLUME_ALL;
     cache_destage_all(cache, id);
-    return control_success(json_pack(
-        "{s:I, s:I}", "dirty_bytes", (json_int_t)(cache_dirty_blocks(cache, id) << BLOCK_SHIFT),
-        "lost_bytes", (json_int_t)(cache_lost_blocks(cache, id) << BLOCK_SHIFT)));
+    return control_success(
+        json_pack("{s:I, s:I, s:I}", "dirty_bytes",
+                  (json_int_t)(cache_dirty_blocks(cache, id) << BLOCK_SHIFT), "lost_bytes",
+                  (json_int_t)(cache_lost_blocks(cache, id) << BLOCK_SHIFT), "unreadable_bytes",
+                  (json_int_t)(cache_unreadable_blocks(cache, id) << BLOCK_SHIFT)));
 }
 
 /* ---- the others ----------------------------------------------------------------------------- */

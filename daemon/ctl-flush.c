@@ -8,12 +8,15 @@
 #include "daemon/ctl-client.h"
 #include "daemon/progress.h"
 
-#define POLL_NS 50000000
+#define POLL_NS        50000000
+#define PATIENCE_POLLS 200 /* ten seconds, of tries to read what the flash fails to read */
 
 struct flush {
     const char *volume; /* NULL: all */
     bool wait;
-    uint64_t lost; /* bytes that are dirty and cannot be read from flash */
+    /* Bytes that are dirty and, without hope, cannot be read from flash; or could not be read when
+     * it was tried last. */
+    uint64_t lost, unreadable;
 };
 
 static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
@@ -46,6 +49,7 @@ static enum ctl_exit ask(struct ctl_client *client, struct flush *flush, uint64_
         return failed;
     *dirty = (uint64_t)json_integer_value(json_object_get(answer, "dirty_bytes"));
     flush->lost = (uint64_t)json_integer_value(json_object_get(answer, "lost_bytes"));
+    flush->unreadable = (uint64_t)json_integer_value(json_object_get(answer, "unreadable_bytes"));
     json_decref(answer);
     return CTL_DONE;
 }
@@ -57,14 +61,16 @@ static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client
     const struct timespec pause = {.tv_nsec = POLL_NS};
     enum ctl_exit failed = CTL_DONE;
     uint64_t most = *dirty;
+    unsigned stuck = 0;
     struct progress progress;
 
     progress_begin(&progress, "writing back", ctl->terminal);
-    while (*dirty > flush->lost && !failed) {
+    while (*dirty > flush->lost && !failed && stuck < PATIENCE_POLLS) {
         nanosleep(&pause, NULL);
         failed = ask(client, flush, dirty);
         if (*dirty > most)
             most = *dirty;
+        stuck = *dirty <= flush->lost + flush->unreadable ? stuck + 1 : 0;
         progress_bytes(&progress, most - *dirty, most);
     }
     progress_end(&progress);
@@ -91,6 +97,8 @@ enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
     ctl_disconnect(&client);
     if (failed)
         return failed;
+    if (flush.wait && dirty > 0)
+        flush.lost += flush.unreadable;
     if (flush.wait && flush.lost > 0)
         return ctl_fail("flush",
                         "%s of dirty data cannot be read from flash; the rest is written back. The "

@@ -23,10 +23,11 @@
 #include "daemon/service.h"
 #include <config.h>
 
-#define CONFIG_DEFAULT "/etc/blkcached/blkcached.conf"
-#define EXIT_USAGE     2
-#define FLUSH_POLL_MS  100
-#define WHY_BYTES      512
+#define CONFIG_DEFAULT    "/etc/blkcached/blkcached.conf"
+#define EXIT_USAGE        2
+#define FLUSH_POLL_MS     100
+#define FLUSH_PATIENCE_MS 10000 /* of tries to read what the flash fails to read */
+#define WHY_BYTES         512
 
 struct options {
     const char *config_path;
@@ -193,12 +194,19 @@ static void shutdown_wanted(void *opaque, bool flush)
         log_error("a shutdown cannot be passed on", LOG_ERRNO(errno));
 }
 
-/* What is written during a flush is flushed, too; a signal ends the waiting. */
-static bool flush_is_done(struct daemon *daemon)
+/* What is written during a flush is flushed, too; a signal ends the waiting. `stuck` counts how often
+ * nothing was left but what the flash fails to read. */
+static bool flush_is_done(struct daemon *daemon, unsigned *stuck)
 {
-    cache_destage_all(daemon->service.cache, VOLUME_ALL);
-    return cache_dirty_blocks(daemon->service.cache, VOLUME_ALL) ==
-           cache_lost_blocks(daemon->service.cache, VOLUME_ALL);
+    struct cache *cache = daemon->service.cache;
+    uint64_t dirty, lost, unreadable;
+
+    cache_destage_all(cache, VOLUME_ALL);
+    dirty = cache_dirty_blocks(cache, VOLUME_ALL);
+    lost = cache_lost_blocks(cache, VOLUME_ALL);
+    unreadable = cache_unreadable_blocks(cache, VOLUME_ALL);
+    *stuck = dirty <= lost + unreadable ? *stuck + 1 : 0;
+    return dirty == lost || *stuck >= FLUSH_PATIENCE_MS / FLUSH_POLL_MS;
 }
 
 /* Until it is time to stop. */
@@ -209,6 +217,7 @@ static void serve(struct daemon *daemon)
         {.fd = daemon->shutdown_fd, .events = POLLIN},
     };
     bool flushing = false;
+    unsigned stuck = 0;
     uint64_t asked;
 
     for (;;) {
@@ -223,7 +232,7 @@ static void serve(struct daemon *daemon)
             atomic_store(&daemon->service.state, SERVICE_FLUSHING);
             log_notice("writing all dirty data back before the stop");
         }
-        if (flushing && flush_is_done(daemon))
+        if (flushing && flush_is_done(daemon, &stuck))
             return;
     }
 }

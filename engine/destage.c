@@ -431,25 +431,30 @@ static void run_write(struct shard *shard, struct run *run, struct actions *out)
         run_end(shard, run);
 }
 
-static void run_read(struct shard *shard, struct run *run, struct actions *out)
+static void run_read_blocks(const struct shard *shard, struct run *run, uint32_t first,
+                            uint32_t count, struct actions *out)
+{
+    struct action *action = action_add(out, ACTION_READ_FLASH);
+
+    action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
+    action->first = TAG_DESTAGE;
+    action->slot = run->slots[first];
+    action->count = (uint16_t)count;
+    action->length = count * BLOCK_BYTES;
+    action->offset = slot_offset(shard, run->slots[first]);
+    action->data = run->buffer + (size_t)first * BLOCK_BYTES;
+    action->owner = run;
+    run->ios++;
+}
+
+static void run_read(const struct shard *shard, struct run *run, struct actions *out)
 {
     uint32_t first = 0;
 
     for (uint32_t i = 1; i <= run->count; i++) {
-        struct action *action;
-
         if (i < run->count && run->slots[i] == run->slots[i - 1] + 1)
             continue;
-        action = action_add(out, ACTION_READ_FLASH);
-        action->flags = ACTION_REPORT | ACTION_VERIFY | ACTION_BACKGROUND;
-        action->first = TAG_DESTAGE;
-        action->slot = run->slots[first];
-        action->count = (uint16_t)(i - first);
-        action->length = (i - first) * BLOCK_BYTES;
-        action->offset = slot_offset(shard, run->slots[first]);
-        action->data = run->buffer + (size_t)first * BLOCK_BYTES;
-        action->owner = run;
-        run->ios++;
+        run_read_blocks(shard, run, first, i - first, out);
         first = i;
     }
 }
@@ -482,11 +487,7 @@ static bool run_start(struct shard *shard, struct actions *out)
         item = &destage->window[destage->window_next];
         if (item->key != run->key + run->count || item->key % REGION_BLOCKS == 0)
             break;
-        if (slot->bits & SLOT_UNREADABLE)
-            break;
         slot = &shard->slots[item->slot];
-        if (slot->bits & SLOT_UNREADABLE)
-            break;
         if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
             backing_busy(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
             run->hole != !!(slot->bits & SLOT_HOLE))
@@ -525,19 +526,21 @@ void destage_read_done(struct shard *shard, const struct event *event, struct ac
 
     run->ios--;
     for (uint32_t i = 0; i < action->count; i++) {
-        struct slot *slot = &shard->slots[action->slot + i];
-
-        slot->bits &= (uint16_t)~SLOT_UNREADABLE;
+        /* Which of several the device cannot read shows when each is read alone. */
+        if (event->result < 0 && action->count > 1) {
+            run_read_blocks(shard, run, first + i, 1, out);
+            continue;
+        }
+        if (event->result >= 0)
+            slot_unreadable(shard, action->slot + i, false);
         if (event->result >= 0 && !(event->bad_mask >> i & 1))
             continue;
-        if (event->result < 0 && slot->bits & SLOT_DIRTY)
-            slot->bits |= SLOT_UNREADABLE;
         run->bad_mask |= UINT64_C(1) << (first + i);
         run->error = -EIO;
-        if (event->result >= 0)
-            read_slot_bad(shard, action->slot + i, run->key + first + i, true, out);
+        read_slot_bad(shard, action->slot + i, run->key + first + i, event->result >= 0, out);
     }
-    if (event->result < 0 && volume) /* not its fault, but trying again at once would spin */
+    if (event->result < 0 && action->count == 1 &&
+        volume) /* not its fault, but trying again at once would spin */
         volume->backoff_until_ns = shard->now_ns + BACKOFF_MIN_NS;
     if (run->ios == 0)
         run_write(shard, run, out);

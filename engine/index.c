@@ -132,6 +132,19 @@ void slot_lost(struct shard *shard, uint32_t id, int change)
         volume->lost += (uint64_t)(int64_t)change;
 }
 
+/* A dirty block could not be read just now, or could. */
+void slot_unreadable(struct shard *shard, uint32_t id, bool unreadable)
+{
+    struct slot *slot = &shard->slots[id];
+    struct shard_volume *volume = shard_volume(shard, key_volume(slot_key(slot)));
+
+    if (!(slot->bits & SLOT_UNREADABLE) == !unreadable)
+        return;
+    slot->bits ^= SLOT_UNREADABLE;
+    if (volume)
+        volume->unreadable += unreadable ? 1 : (uint64_t)-1;
+}
+
 void slot_dirty(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
@@ -155,7 +168,8 @@ void slot_clean(struct shard *shard, uint32_t id)
     assert(slot->bits & SLOT_DIRTY);
     if (slot->bits & SLOT_BAD)
         slot_lost(shard, id, -1);
-    slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN | SLOT_UNREADABLE);
+    slot_unreadable(shard, id, false);
+    slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN);
     segment_dirty_take(shard, slot_segment(shard, id));
     assert(shard->dirty_blocks > 0);
     shard->dirty_blocks--;

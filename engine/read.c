@@ -162,7 +162,13 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
     if (!(slot->bits & SLOT_LINKED) || slot->bits & SLOT_PENDING || slot_key(slot) != key)
         return true;
     if (slot->bits & SLOT_DIRTY) {
-        if (mismatch && !(slot->bits & SLOT_BAD)) {
+        if (!mismatch) {
+            if (!(slot->bits & SLOT_UNREADABLE))
+                action_notice(out, NOTICE_DIRTY_UNREADABLE, key_volume(key),
+                              key_block(key) * BLOCK_BYTES);
+            slot_unreadable(shard, id, true);
+        } else if (!(slot->bits & SLOT_BAD)) {
+            slot_unreadable(shard, id, false);
             slot->bits |= SLOT_BAD;
             slot_lost(shard, id, 1);
             if (volume)
@@ -193,7 +199,10 @@ void read_flash_done(struct shard *shard, const struct event *event, struct acti
 
         if (event->result >= 0 && !mismatch)
             continue;
-        if (!read_slot_bad(shard, action->slot + i, key, event->result >= 0, out))
+        /* Which of several the device cannot read shows when each is read alone. */
+        if (event->result < 0 && action->count > 1)
+            read_flash(shard, piece, action->first + i, 1, action->slot + i, out);
+        else if (!read_slot_bad(shard, action->slot + i, key, event->result >= 0, out))
             piece->error = -EIO;
         else
             read_blocks(shard, piece, volume, action->first + i, 1, out);

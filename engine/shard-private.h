@@ -61,7 +61,7 @@ enum slot_bits {
     FRAME_DEAD = 4096,      /* out of the index; free as soon as nobody uses it */
     FRAME_DROP = 8192,      /* leaves RAM when the promotion is done */
     /* flash slots again */
-    SLOT_UNREADABLE = 16384, /* dirty, destaging could not read it: tried again alone */
+    SLOT_UNREADABLE = 16384, /* dirty, the flash failed to read it: destaging tries it again */
 };
 
 struct slot {
@@ -339,7 +339,7 @@ struct recovery {
 struct shard_volume {
     struct volume_policy policy;
     struct counters counters;
-    uint64_t dirty, lost;
+    uint64_t dirty, lost, unreadable;
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
     uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
@@ -470,6 +470,7 @@ void index_drop_before(struct shard *shard, uint64_t key, uint64_t ring, uint32_
 void slot_clean(struct shard *shard, uint32_t slot);
 void slot_dirty(struct shard *shard, uint32_t slot);
 void slot_lost(struct shard *shard, uint32_t slot, int change);
+void slot_unreadable(struct shard *shard, uint32_t slot, bool unreadable);
 
 static inline bool is_frame(const struct shard *shard, uint32_t id)
 {

@@ -410,6 +410,16 @@ uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
     return volume ? volume->lost : 0;
 }
 
+uint64_t shard_unreadable_blocks(const struct shard *shard, uint16_t id)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < shard->volume_count; i++)
+        if (id == VOLUME_ALL || shard->volumes[i].id == id)
+            sum += shard->volumes[i].unreadable;
+    return sum;
+}
+
 bool shard_backing_fails(const struct shard *shard, uint16_t id)
 {
     const struct shard_volume *volume = shard_volume(shard, id);

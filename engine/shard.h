@@ -152,6 +152,7 @@ enum action_flags {
 #define NOTICES(X)                                                                                 \
     X(NOTICE_CLEAN_HEALED, "a clean block failed its checksum and is read from the backing store") \
     X(NOTICE_DIRTY_LOST, "a dirty block failed its checksum: it cannot be read until rewritten")   \
+    X(NOTICE_DIRTY_UNREADABLE, "the flash failed to read a dirty block: its readers get an error") \
     X(NOTICE_SEGMENT_FAILED, "a flash write failed: its segment will be retired")                  \
     X(NOTICE_FLASH_FAILED, "flash writes fail: the shard takes no more data")                      \
     X(NOTICE_BACKING_ERROR, "the backing store failed a destage write, which is repeated")         \
@@ -329,6 +330,9 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
 /* Of the dirty blocks, those whose data failed their CRC: they never become clean by themselves, so
  * that whoever waits for clean waits until dirty equals lost. */
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);
+
+/* Dirty blocks that the flash failed to read the last time; destaging tries them again. */
+uint64_t shard_unreadable_blocks(const struct shard *shard, uint16_t volume);
 
 /* The last thing that destaging asked of the volume's backing store failed. */
 bool shard_backing_fails(const struct shard *shard, uint16_t volume);

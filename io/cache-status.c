@@ -79,6 +79,20 @@ uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume)
     return sum;
 }
 
+uint64_t cache_unreadable_blocks(struct cache *cache, uint16_t volume)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        sum += shard_unreadable_blocks(runner->shard, volume);
+        pthread_mutex_unlock(&runner->lock);
+    }
+    return sum;
+}
+
 bool cache_backing_fails(struct cache *cache, uint16_t volume)
 {
     bool fails = false;

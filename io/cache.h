@@ -58,8 +58,10 @@ void cache_status(struct cache *cache, struct shard_status *sum);
 void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum);
 uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume);
 uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume); /* of these, unreadable ones */
-bool cache_backing_fails(struct cache *cache, uint16_t volume);   /* destaging to it does */
-void cache_destage_all(struct cache *cache, uint16_t volume);     /* VOLUME_ALL */
+uint64_t cache_unreadable_blocks(struct cache *cache,
+                                 uint16_t volume);              /* the flash fails to read */
+bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to it does */
+void cache_destage_all(struct cache *cache, uint16_t volume);   /* VOLUME_ALL */
 const struct superblock *cache_superblock(const struct cache *cache);
 
 struct cache_facts {

@@ -107,6 +107,68 @@ START_TEST(fills_of_lost_writes_do_not_reach_flash)
 }
 END_TEST
 
+/* One unreadable block on flash costs that block, whatever is read together with it. */
+START_TEST(an_unreadable_dirty_block_is_alone)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 5);
+    uint64_t offset = 0;
+
+    /* Clean ones, and behind them on flash eight dirty ones; the fourth cannot be read. */
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    host_destage_all(host);
+    ck_assert_int_eq(host_write(host, 8, 8, 0, 0, 0), 0);
+    for (size_t at = DATA_OFFSET; at < host->flash_bytes - SUPERBLOCK_BYTES; at += BLOCK_BYTES)
+        if (memcmp(host->flash + at, host->model + 11 * BLOCK_BYTES, BLOCK_BYTES) == 0)
+            offset = at;
+    ck_assert_uint_ne(offset, 0);
+    host->flash_read_error = -EIO;
+    host->flash_error_offset = offset;
+    host->flash_error_bytes = BLOCK_BYTES;
+    ck_assert_int_eq(host_read(host, 0, 8, 0), 0);
+    ck_assert_int_eq(host_read(host, 8, 3, 0), 0);
+    ck_assert_int_eq(host_read(host, 12, 4, 0), 0);
+    ck_assert_uint_eq(host->notices[NOTICE_DIRTY_UNREADABLE], 0);
+    ck_assert_int_eq(host_read(host, 8, 8, 0), -EIO);
+    ck_assert_uint_eq(host->notices[NOTICE_DIRTY_UNREADABLE], 1);
+    ck_assert_uint_eq(shard_unreadable_blocks(host->shard, HOST_VOLUME), 1);
+
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 3000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 1);
+    ck_assert_uint_eq(host->notices[NOTICE_DIRTY_UNREADABLE], 1);
+
+    /* It was not for ever. */
+    host->flash_read_error = 0;
+    ck_assert_int_eq(host_read(host, 8, 8, 0), 0);
+    host_destage_all(host);
+    ck_assert_uint_eq(shard_unreadable_blocks(host->shard, VOLUME_ALL), 0);
+    host_free(host);
+}
+END_TEST
+
+START_TEST(an_unreadable_clean_block_is_alone)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 6);
+    uint64_t offset = 0;
+
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    host_destage_all(host);
+    ck_assert_int_eq(host_write(host, 4, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(host_write(host, 5, 1, 0, 0, 0), 0);
+    for (size_t at = DATA_OFFSET; at < host->flash_bytes - SUPERBLOCK_BYTES; at += BLOCK_BYTES)
+        if (memcmp(host->flash + at, host->model + 2 * BLOCK_BYTES, BLOCK_BYTES) == 0)
+            offset = at;
+    host->flash_read_error = -EIO;
+    host->flash_error_offset = offset;
+    host->flash_error_bytes = BLOCK_BYTES;
+    ck_assert_int_eq(host_read(host, 0, 8, 0), 0);
+    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->healed_blocks, 1);
+    ck_assert_int_eq(host_read(host, 0, 8, 0), 0);
+    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->healed_blocks, 1);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -116,5 +178,7 @@ int main(void)
     tcase_add_test(cases, a_long_outage_is_asked_about_less_and_less);
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
+    tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
+    tcase_add_test(cases, an_unreadable_clean_block_is_alone);
     return unit_run("engine-failures", cases);
 }
