@@ -124,3 +124,25 @@ client_fails() {
         fail "$1: $2: did not fail"
     grep -q "$3" "$log" || fail "$1: $2: $(tail -n 3 "$log")"
 }
+
+# flash_offset BYTE: where the last block full of this byte lies on the flash.
+flash_offset() {
+    python3 - "$tmpdir/flash.img" "$1" <<'END'
+import sys
+data, byte = open(sys.argv[1], "rb").read(), bytes([int(sys.argv[2])]) * 4096
+found = [at for at in range(0, len(data), 4096) if data[at:at + 4096] == byte]
+print(found[-1] if found else "nowhere")
+END
+}
+
+# flip_flash OFFSET: changes one byte of the flash below everybody.
+flip_flash() {
+    python3 - "$tmpdir/flash.img" "$1" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(int(sys.argv[2]))
+    byte = file.read(1)[0]
+    file.seek(int(sys.argv[2]))
+    file.write(bytes([byte ^ 16]))
+END
+}
