@@ -103,3 +103,10 @@ void nbd_watch_start(struct nbd_client *client)
     if (own->watch_period_ns != 0 && !own->watch.armed)
         core_timer_arm(client->core, &own->watch, core_now(client->core) + own->watch_period_ns);
 }
+
+void nbd_watch_end(struct nbd_core *own, struct core *core)
+{
+    /* The last one may let go of the server, and of the timer in it. */
+    if (list_empty(&own->clients))
+        core_timer_disarm(core, &own->watch);
+}

@@ -6,6 +6,7 @@
 #ifndef FRONTENDS_NBD_WATCH_H
 #define FRONTENDS_NBD_WATCH_H
 
+struct core;
 struct nbd_core;
 struct nbd_client;
 
@@ -14,5 +15,8 @@ void nbd_watch_init(struct nbd_core *own);
 
 /* A client of this core enters TRANSMIT. */
 void nbd_watch_start(struct nbd_client *client);
+
+/* A client of this core has gone. */
+void nbd_watch_end(struct nbd_core *own, struct core *core);
 
 #endif
