@@ -59,11 +59,13 @@
       "time after which a client is dropped that began a write and sends nothing of its data; "  \
       "\"0\" for never")
 
-#define CONFIG_TLS_KEYS(X)                                                                  \
-    X(mode, choice, 0, 0, "off|on|require", "off",                                          \
-      "whether NBD clients may or must use TLS; only \"off\" is available in this version") \
-    X(certificates, text, 0, 4095, NULL, "", "directory with the server's X.509 files")     \
-    X(psk, text, 0, 4095, NULL, "", "file with pre-shared keys")
+#define CONFIG_TLS_KEYS(X)                                                                    \
+    X(mode, choice, 0, 0, "off|on|require", "off", "whether NBD clients may or must use TLS") \
+    X(certificates, text, 0, 4095, NULL, "",                                                  \
+      "directory with server-cert.pem, server-key.pem, ca-cert.pem and ca-crl.pem")           \
+    X(psk, text, 0, 4095, NULL, "", "file with pre-shared keys, as psktool writes it")        \
+    X(verify_clients, toggle, 0, 0, NULL, "false",                                            \
+      "whether clients need a certificate signed by ca-cert.pem, unless they have a key")
 
 #define CONFIG_VOLUME_KEYS(X)                                                                    \
     X(name, text, 1, 127, NULL, NULL,                                                            \

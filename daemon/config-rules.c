@@ -180,10 +180,14 @@ static void check_listen(const struct config *config, struct config_report *repo
 
 static void check_tls(const struct config_tls *tls, struct config_report *report)
 {
-    if (tls->mode != CONFIG_TLS_OFF)
+    bool certificates = tls->certificates[0] != '\0', keys = tls->psk[0] != '\0';
+
+    if (tls->mode != CONFIG_TLS_OFF && !certificates && !keys)
         config_report_error(report, place(tls->setting, "mode"), "nbd.tls.mode",
-                            "TLS is not available in this version; set it to \"off\" and let only "
-                            "trusted clients reach the server");
+                            "TLS needs certificates, or psk, or both");
+    if (tls->verify_clients && !certificates)
+        config_report_error(report, place(tls->setting, "verify_clients"), "nbd.tls.verify_clients",
+                            "clients are verified with ca-cert.pem; set certificates");
 }
 
 /* ---- volumes -------------------------------------------------------------------------------- */

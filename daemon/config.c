@@ -17,6 +17,7 @@
 #include "daemon/config-value.h"
 #include "daemon/suggest.h"
 #include "engine/shard.h"
+#include "frontends/nbd/nbd-server.h"
 #include "io/cache.h"
 
 /* ---- the tables ----------------------------------------------------------------------------- */
@@ -55,6 +56,7 @@ const struct config_group config_group_volume = {"", volume_keys, COUNT(volume_k
 
 /* A choice is used as the enumeration it stands for. */
 static_assert(LOG_LEVEL_ERROR == 0 && LOG_LEVEL_DEBUG == 4, "order of log_level");
+static_assert(NBD_TLS_OFF == 0 && NBD_TLS_ON == 1 && NBD_TLS_REQUIRE == 2, "order of tls.mode");
 static_assert(VOLATILE_AUTO == 0 && VOLATILE_YES == 1 && VOLATILE_NO == 2,
               "order of volatile_cache");
 static_assert(MODE_WRITE_BACK == 0 && MODE_WRITE_THROUGH == 1 && MODE_WRITE_AROUND == 2 &&

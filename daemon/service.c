@@ -115,6 +115,13 @@ static int create_nbd(struct service *service, char *why, size_t why_bytes)
                 .send_timeout_ns = timeout_ns(from->send_timeout),
                 .receive_timeout_ns = timeout_ns(from->receive_timeout),
             },
+        .tls =
+            {
+                .mode = (enum nbd_tls_mode)from->tls.mode,
+                .certificates = from->tls.certificates,
+                .psk = from->tls.psk,
+                .verify_clients = from->tls.verify_clients,
+            },
     };
 
     if (listen->count == 0)

@@ -16,6 +16,7 @@
 #include "frontends/nbd/nbd-receive.h"
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-tls.h"
 #include "frontends/nbd/nbd-watch.h"
 #include "io/volume.h"
 
@@ -44,7 +45,9 @@ static void close_client(struct nbd_client *client)
     struct nbd_server *server = client->own->server;
 
     nbd_greeter_end(client);
+    nbd_tls_free(client->tls);
     list_remove(&client->link);
+    nbd_watch_end(client->own, client->core);
     core_file_give(client->core, client->file);
     close(client->fd);
     free(client->slots);
@@ -78,6 +81,12 @@ static void settle(struct core *core, struct core_deferred *deferred)
     if (client->receiving || client->sending || client->message_sent || client->in_flight > 0)
         return;
     assert(!client->waiting && client->filling == NULL && client->reply_first == NULL);
+    if (client->tls != NULL) {
+        if (client->state == NBD_CLIENT_DRAIN)
+            nbd_tls_end(client->tls);
+        if (nbd_tls_is_busy(client->tls))
+            return;
+    }
     close_client(client);
 }
 
@@ -86,7 +95,9 @@ void nbd_client_drain(struct nbd_client *client)
     if (client->state == NBD_CLIENT_DRAIN || client->state == NBD_CLIENT_BROKEN)
         return;
     client->state = NBD_CLIENT_DRAIN;
-    if (client->receiving)
+    if (client->receiving && client->tls != NULL)
+        nbd_tls_cancel_receive(client->tls);
+    else if (client->receiving)
         core_cancel(client->core, &client->receive);
     core_defer(client->core, &client->settle);
 }

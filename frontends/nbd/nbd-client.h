@@ -34,6 +34,7 @@
 struct nbd_core;
 struct nbd_greeter;
 struct nbd_handshake;
+struct nbd_tls;
 
 /* Bytes that one receive may bring: headers and small payloads, in bulk. */
 #define NBD_INPUT_BYTES (64u << 10)
@@ -59,6 +60,7 @@ struct nbd_client {
     bool message_sent;           /* the latter is under way */
     struct core_timer timeout;   /* of the handshake */
     struct nbd_greeter *greeter; /* HANDSHAKE only */
+    struct nbd_tls *tls;         /* NULL: what goes over the socket is not encrypted */
 
     /* TRANSMIT, and DRAIN. */
     struct volume *volume;

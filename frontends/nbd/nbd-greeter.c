@@ -10,6 +10,7 @@
 #include "frontends/nbd/nbd-handshake.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-tls.h"
 
 #define INPUT_BYTES (NBD_OPTION_HEADER_BYTES + NBD_HANDSHAKE_DATA_BYTES_MAX)
 
@@ -18,6 +19,7 @@ struct nbd_greeter {
     enum nbd_handshake_result result; /* of the last step, whose output is being sent */
     uint32_t input_start, input_end;
     uint32_t output_start, output_end;
+    struct iovec rest; /* of the output, being sent */
     unsigned char input[INPUT_BYTES];
     unsigned char output[NBD_HANDSHAKE_OUTPUT_BYTES];
 };
@@ -26,29 +28,45 @@ static void receive(struct nbd_client *client)
 {
     struct nbd_greeter *greeter = client->greeter;
     uint32_t left = greeter->input_end - greeter->input_start;
-    struct io_uring_sqe *sqe = core_sqe(client->core);
+    struct io_uring_sqe *sqe;
 
     memmove(greeter->input, greeter->input + greeter->input_start, left);
     greeter->input_start = 0;
     greeter->input_end = left;
+    client->receiving = true;
+    if (client->tls != NULL) {
+        nbd_tls_receive(client->tls, &client->receive, greeter->input + left, INPUT_BYTES - left,
+                        false);
+        return;
+    }
+    sqe = core_sqe(client->core);
     /* The handshake never leaves a full buffer: it drops what is longer than an option may be. */
     io_uring_prep_recv(sqe, client->fd, greeter->input + left, INPUT_BYTES - left, 0);
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->receive);
-    client->receiving = true;
 }
 
 static void send_output(struct nbd_client *client)
 {
     struct nbd_greeter *greeter = client->greeter;
-    struct io_uring_sqe *sqe = core_sqe(client->core);
+    struct io_uring_sqe *sqe;
 
-    io_uring_prep_send(sqe, client->fd, greeter->output + greeter->output_start,
-                       greeter->output_end - greeter->output_start, MSG_WAITALL | MSG_NOSIGNAL);
+    greeter->rest.iov_base = greeter->output + greeter->output_start;
+    greeter->rest.iov_len = greeter->output_end - greeter->output_start;
+    client->sending = true;
+    if (client->tls != NULL) {
+        nbd_tls_send(client->tls, &client->send, &greeter->rest, 1);
+        return;
+    }
+    sqe = core_sqe(client->core);
+    io_uring_prep_send(sqe, client->fd, greeter->rest.iov_base, greeter->rest.iov_len,
+                       MSG_WAITALL | MSG_NOSIGNAL);
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->send);
-    client->sending = true;
 }
+
+static void go_on(struct nbd_client *client);
+static void received(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags);
 
 static void failed(struct nbd_client *client, const char *why)
 {
@@ -64,12 +82,53 @@ static void failed(struct nbd_client *client, const char *why)
     nbd_client_break(client);
 }
 
+/* The TLS handshake is over: the NBD handshake begins again, but for its beginning. */
+static void secured(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags)
+{
+    struct nbd_client *client = container_of(op, struct nbd_client, receive);
+
+    (void)cqe_flags;
+    client->receiving = false;
+    client->receive.done = received;
+    if (client->state != NBD_CLIENT_HANDSHAKE) {
+        core_defer(core, &client->settle);
+    } else if (result != 0) {
+        nbd_count(client->own, tls_failures);
+        failed(client, nbd_tls_why(client->tls));
+    } else {
+        nbd_count(client->own, tls_handshakes);
+        nbd_handshake_secured(&client->greeter->handshake);
+        go_on(client);
+    }
+}
+
+/* What came behind STARTTLS belongs to TLS, whatever it is: nothing of it counts as said in secret. */
+static void secure(struct nbd_client *client)
+{
+    struct nbd_greeter *greeter = client->greeter;
+    uint32_t bytes = greeter->input_end - greeter->input_start;
+
+    client->tls = nbd_tls_create(client, client->own->server->credentials);
+    if (client->tls == NULL) {
+        failed(client, "no memory for a TLS session");
+        return;
+    }
+    client->receive.done = secured;
+    client->receiving = true;
+    nbd_tls_handshake(client->tls, greeter->input + greeter->input_start, bytes, &client->receive);
+    greeter->input_start = greeter->input_end = 0;
+}
+
 /* What the last step said, now that its output has gone. */
 static void conclude(struct nbd_client *client)
 {
     struct nbd_greeter *greeter = client->greeter;
     struct nbd_handshake *handshake = &greeter->handshake;
 
+    if (greeter->result == NBD_HANDSHAKE_SECURE) {
+        secure(client);
+        return;
+    }
     core_timer_disarm(client->core, &client->timeout);
     if (greeter->result == NBD_HANDSHAKE_TRANSMIT) {
         nbd_client_transmit(client, handshake, greeter->input + greeter->input_start,
@@ -160,6 +219,7 @@ int nbd_greeter_start(struct nbd_client *client)
         return -ENOMEM;
     client->greeter->input_start = client->greeter->input_end = 0;
     nbd_handshake_init(&client->greeter->handshake, server->cache);
+    client->greeter->handshake.tls = server->tls_mode;
     client->receive.done = received;
     client->send.done = sent;
     client->timeout.expired = expired;

@@ -135,6 +135,8 @@ static enum nbd_handshake_result export_name(struct nbd_handshake *handshake,
     unsigned char *place;
 
     /* The answer to this option has no way to say no. */
+    if (handshake->tls == NBD_TLS_REQUIRE && !handshake->secure)
+        return close_because(handshake, "EXPORT_NAME without TLS, which is required");
     if (volume == NULL)
         return close_because(handshake, "unknown export in EXPORT_NAME");
     if (handshake->extended)
@@ -258,6 +260,41 @@ static void meta_context(struct nbd_handshake *handshake, const unsigned char *d
     }
 }
 
+/* Without TLS where it is required nothing else is talked about.  True: `option` was refused. */
+static bool refuse_plain(struct nbd_handshake *handshake, struct output *output)
+{
+    if (handshake->tls != NBD_TLS_REQUIRE || handshake->secure ||
+        handshake->option == NBD_OPT_STARTTLS || handshake->option == NBD_OPT_ABORT)
+        return false;
+    output_error(output, handshake->option, NBD_REP_ERR_TLS_REQD, "TLS is required");
+    return true;
+}
+
+static enum nbd_handshake_result start_tls(struct nbd_handshake *handshake, struct output *output)
+{
+    uint32_t option = handshake->option;
+
+    if (handshake->length != 0 || handshake->secure) {
+        output_error(output, option, NBD_REP_ERR_INVALID,
+                     handshake->secure ? "TLS is in use" : "this option takes no data");
+        return NBD_HANDSHAKE_MORE;
+    }
+    if (handshake->tls == NBD_TLS_OFF) {
+        output_error(output, option, NBD_REP_ERR_POLICY, "TLS is turned off");
+        return NBD_HANDSHAKE_MORE;
+    }
+    output_reply(output, option, NBD_REP_ACK, 0);
+    return NBD_HANDSHAKE_SECURE;
+}
+
+void nbd_handshake_secured(struct nbd_handshake *handshake)
+{
+    handshake->secure = true;
+    handshake->structured = handshake->extended = false;
+    handshake->contexts = 0;
+    handshake->context_volume = NULL;
+}
+
 /* As much of the list as fits; the rest follows in the next step. */
 static void list_continue(struct nbd_handshake *handshake, struct output *output)
 {
@@ -287,8 +324,12 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
     bool empty = handshake->length == 0;
 
     handshake->state = NBD_HANDSHAKE_OPTION;
+    if (handshake->option == NBD_OPT_EXPORT_NAME)
+        return export_name(handshake, data, output);
+    if (refuse_plain(handshake, output))
+        return NBD_HANDSHAKE_MORE;
     switch (handshake->option) {
-    case NBD_OPT_EXPORT_NAME: return export_name(handshake, data, output);
+    case NBD_OPT_STARTTLS: return start_tls(handshake, output);
     case NBD_OPT_INFO:
     case NBD_OPT_GO: return info(handshake, data, output);
     case NBD_OPT_LIST_META_CONTEXT:
@@ -335,8 +376,11 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
 static void skipped(struct nbd_handshake *handshake, struct output *output)
 {
     handshake->state = NBD_HANDSHAKE_OPTION;
+    if (refuse_plain(handshake, output))
+        return;
     switch (handshake->option) {
     case NBD_OPT_SET_META_CONTEXT: handshake->contexts = 0; /* fall through */
+    case NBD_OPT_STARTTLS:
     case NBD_OPT_LIST_META_CONTEXT:
     case NBD_OPT_ABORT:
     case NBD_OPT_LIST:

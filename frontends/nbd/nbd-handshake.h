@@ -8,7 +8,7 @@
  *
  *   GREETING -> CLIENT_FLAGS -> OPTION -> OPTION_DATA -+-> done: NBD_HANDSHAKE_TRANSMIT
  *                                ^ ^          |        +-> done: NBD_HANDSHAKE_CLOSE
- *                                | +-- LIST <-+
+ *                                | +-- LIST <-+-> NBD_HANDSHAKE_SECURE -> OPTION
  *                                +---- SKIP <-+
  */
 #ifndef FRONTENDS_NBD_HANDSHAKE_H
@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "frontends/nbd/nbd-protocol.h"
+#include "frontends/nbd/nbd-server.h"
 
 struct cache;
 struct volume;
@@ -44,12 +45,16 @@ enum nbd_handshake_state {
 
 enum nbd_handshake_result {
     NBD_HANDSHAKE_MORE,     /* send the output if there is some, else receive more input */
+    NBD_HANDSHAKE_SECURE,   /* send the output; then input not consumed is the beginning of a TLS
+                               handshake; after that, nbd_handshake_secured, and go on */
     NBD_HANDSHAKE_TRANSMIT, /* send the output; then input not consumed is requests for `volume` */
     NBD_HANDSHAKE_CLOSE,    /* send the output if there is some, and close; see `why` */
 };
 
 struct nbd_handshake {
     struct cache *cache;
+    enum nbd_tls_mode tls; /* set after init; off is 0 */
+    bool secure;           /* what is said is encrypted */
     enum nbd_handshake_state state;
     uint32_t option, length; /* the option under way; in SKIP, length is what is left to drop */
     unsigned options;        /* received so far */
@@ -77,6 +82,9 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake,
                                              const unsigned char *input, size_t input_bytes,
                                              size_t *consumed, unsigned char *output,
                                              size_t *output_bytes);
+
+/* TLS has been set up: nothing that was agreed on before counts any more. */
+void nbd_handshake_secured(struct nbd_handshake *handshake);
 
 /* The metadata contexts that were selected for `volume`. */
 unsigned nbd_handshake_contexts(const struct nbd_handshake *handshake, const struct volume *volume);

@@ -18,6 +18,7 @@
 #include "frontends/nbd/nbd-send.h"
 #include "frontends/nbd/nbd-server-private.h"
 #include "frontends/nbd/nbd-status.h"
+#include "frontends/nbd/nbd-tls.h"
 #include "io/volume.h"
 
 /* Requests parsed before other connections get their turn. */
@@ -28,33 +29,48 @@
 
 /* ---- operations ------------------------------------------------------------------------- */
 
+/* Makes room behind what is not parsed yet; returns how many bytes to ask for there. */
+static uint32_t make_room(struct nbd_client *client)
+{
+    uint32_t left = client->input_end - client->input_start;
+    uint32_t most = client->after_large_write && client->skip_bytes == 0 ? client->header_bytes
+                                                                         : NBD_INPUT_BYTES;
+
+    if (left > 0)
+        memmove(client->input, client->input + client->input_start, left);
+    client->input_start = 0;
+    client->input_end = left;
+    client->input_asked = most - left;
+    return most - left;
+}
+
 static void receive(struct nbd_client *client)
 {
     struct nbd_slot *filling = client->filling;
-    struct io_uring_sqe *sqe = core_sqe(client->core);
+    struct io_uring_sqe *sqe;
+    uint32_t bytes;
+    unsigned char *place;
 
     if (filling != NULL) {
-        io_uring_prep_recv(sqe, client->fd, filling->data + filling->filled,
-                           filling->wire.length - filling->filled, MSG_WAITALL);
+        place = filling->data + filling->filled;
+        bytes = (uint32_t)filling->wire.length - filling->filled;
     } else {
-        uint32_t left = client->input_end - client->input_start;
-        uint32_t most = client->after_large_write && client->skip_bytes == 0 ? client->header_bytes
-                                                                             : NBD_INPUT_BYTES;
-
-        if (left > 0)
-            memmove(client->input, client->input + client->input_start, left);
-        client->input_start = 0;
-        client->input_end = left;
-        io_uring_prep_recv(sqe, client->fd, client->input + left, most - left, 0);
-        /* Usually all that had arrived was taken, and trying first would be in vain. */
-        if (!client->input_was_full)
-            sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-        client->input_asked = most - left;
+        bytes = make_room(client);
+        place = client->input + client->input_end;
     }
-    core_sqe_file(client->core, sqe, client->file);
-    core_sqe_to(sqe, &client->receive);
     client->receiving = true;
     client->receive_ns = core_now(client->core);
+    if (client->tls != NULL) {
+        nbd_tls_receive(client->tls, &client->receive, place, bytes, filling != NULL);
+        return;
+    }
+    sqe = core_sqe(client->core);
+    io_uring_prep_recv(sqe, client->fd, place, bytes, filling != NULL ? MSG_WAITALL : 0);
+    /* Usually all that had arrived was taken, and trying first would be in vain. */
+    if (filling == NULL && !client->input_was_full)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    core_sqe_file(client->core, sqe, client->file);
+    core_sqe_to(sqe, &client->receive);
 }
 
 static void protocol_error(struct nbd_client *client, const char *reason)

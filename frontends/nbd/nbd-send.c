@@ -12,6 +12,7 @@
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-receive.h"
 #include "frontends/nbd/nbd-server-private.h"
+#include "frontends/nbd/nbd-tls.h"
 
 /* ---- queueing --------------------------------------------------------------------------- */
 
@@ -172,14 +173,18 @@ void nbd_send_flush(struct nbd_client *client)
         count += added;
         skip = 0;
     }
+    client->sending = true;
+    client->send_ns = core_now(client->core);
+    if (client->tls != NULL) {
+        nbd_tls_send(client->tls, &client->send, client->vectors, count);
+        return;
+    }
     client->header.msg_iov = client->vectors;
     client->header.msg_iovlen = count;
     sqe = core_sqe(client->core);
     io_uring_prep_sendmsg(sqe, client->fd, &client->header, MSG_WAITALL | MSG_NOSIGNAL);
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->send);
-    client->sending = true;
-    client->send_ns = core_now(client->core);
 }
 
 void nbd_send_drop(struct nbd_client *client)

@@ -16,6 +16,8 @@
 /* Addresses of one server: a name may stand for several. */
 #define NBD_LISTENERS_MAX 64u
 
+struct nbd_credentials;
+
 enum nbd_counter {
 #define X(name, text) NBD_COUNTER_##name,
     NBD_COUNTERS(X)
@@ -42,6 +44,8 @@ struct nbd_core {
 struct nbd_server {
     struct cache *cache;
     struct nbd_limits limits;
+    enum nbd_tls_mode tls_mode;
+    struct nbd_credentials *credentials; /* NULL: TLS is off */
     struct nbd_listener listeners[NBD_LISTENERS_MAX];
     unsigned listener_count;
     bool started;

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "frontends/nbd/nbd-client.h"
+#include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-server-private.h"
 #include "frontends/nbd/nbd-watch.h"
 #include "io/request.h"
@@ -164,6 +165,7 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
     memset(server, 0, bytes);
     server->cache = config->cache;
     server->limits = config->limits;
+    server->tls_mode = config->tls.mode;
     set_limits(&server->limits);
     server->core_count = cores;
     pthread_mutex_init(&server->lock, NULL);
@@ -175,6 +177,8 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
         error = set_up_core(server, &server->cores[i]);
     if (error)
         snprintf(why, why_bytes, "out of memory");
+    if (!error && config->tls.mode != NBD_TLS_OFF)
+        error = nbd_credentials_load(&server->credentials, &config->tls, why, why_bytes);
     for (unsigned i = 0; i < config->listen_count && !error; i++) {
         int found = nbd_listener_open(&server->listeners[server->listener_count],
                                       NBD_LISTENERS_MAX - server->listener_count, config->listen[i],
@@ -229,6 +233,7 @@ void nbd_server_destroy(struct nbd_server *server)
         nbd_listener_close(&server->listeners[i]);
     for (unsigned i = 0; i < server->core_count; i++)
         free(server->cores[i].scratch);
+    nbd_credentials_free(server->credentials);
     pthread_cond_destroy(&server->idle);
     pthread_mutex_destroy(&server->lock);
     free(server);

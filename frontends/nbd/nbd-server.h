@@ -12,6 +12,7 @@
 #ifndef FRONTENDS_NBD_SERVER_H
 #define FRONTENDS_NBD_SERVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,12 +33,26 @@ struct nbd_limits {
     uint64_t send_timeout_ns, receive_timeout_ns;
 };
 
+enum nbd_tls_mode {
+    NBD_TLS_OFF,
+    NBD_TLS_ON,      /* a client may use it */
+    NBD_TLS_REQUIRE, /* a client gets nothing without it */
+};
+
+struct nbd_tls_config {
+    enum nbd_tls_mode mode;
+    const char *certificates; /* directory, see nbd-credentials.h; "": none */
+    const char *psk;          /* file of pre-shared keys, as psktool writes it; "": none */
+    bool verify_clients;      /* a client without a key needs a certificate */
+};
+
 struct nbd_server_config {
     struct cache *cache;       /* whose volumes are exported */
     const char *const *listen; /* "unix:/path", "tcp:host:port", "tcp:[v6]:port"; host may be empty:
                                   all addresses; port 0: any free one */
     unsigned listen_count;
     struct nbd_limits limits;
+    struct nbd_tls_config tls;
 };
 
 /*
@@ -49,6 +64,8 @@ struct nbd_server_config {
     X(connections_open, "connections at present")                                       \
     X(handshakes_failed, "handshakes ended by a fault of the client or by its silence") \
     X(handshake_timeouts, "of these, those that took too long")                         \
+    X(tls_handshakes, "TLS sessions set up")                                            \
+    X(tls_failures, "TLS handshakes that failed")                                       \
     X(idle_timeouts, "connections dropped because nothing was asked for too long")      \
     X(send_timeouts, "connections dropped because replies were not taken")              \
     X(receive_timeouts, "connections dropped because a payload did not come")           \

@@ -5,7 +5,7 @@
  *
  *   nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] [--connections N]
  *                     [--requests N] [--bytes SIZE] [--idle MS] [--send MS] [--receive MS]
- *                     ADDRESS...
+ *                     [--tls on|require] [--certificates DIR] [--psk FILE] [--verify] ADDRESS...
  *
  * --delay answers each request from a timer, --buffers bounds the I/O buffers of each core; the
  * others are limits of the front end, --timeout, --idle, --send and --receive those in time,
@@ -221,7 +221,8 @@ static int usage(void)
 {
     fputs("Usage: nbd-memory-server [--cores N] [--delay US] [--buffers SIZE] [--timeout MS] "
           "[--connections N] [--requests N] [--bytes SIZE] [--idle MS] [--send MS] "
-          "[--receive MS] ADDRESS...\n",
+          "[--receive MS] [--tls on|require] [--certificates DIR] [--psk FILE] [--verify] "
+          "ADDRESS...\n",
           stderr);
     return 2;
 }
@@ -287,9 +288,13 @@ int main(int argc, char **argv)
                                             {"idle", required_argument, NULL, 'i'},
                                             {"send", required_argument, NULL, 's'},
                                             {"receive", required_argument, NULL, 'e'},
+                                            {"tls", required_argument, NULL, 'T'},
+                                            {"certificates", required_argument, NULL, 'C'},
+                                            {"psk", required_argument, NULL, 'K'},
+                                            {"verify", no_argument, NULL, 'V'},
                                             {NULL, 0, NULL, 0}};
     struct cores_config cores = {.count = 1};
-    struct nbd_server_config config = {0};
+    struct nbd_server_config config = {.tls = {.certificates = "", .psk = ""}};
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -302,6 +307,12 @@ int main(int argc, char **argv)
         case 'e': config.limits.receive_timeout_ns = parse_ms(optarg); break;
         case 'n': config.limits.connections_max = (uint32_t)atoi(optarg); break;
         case 'r': config.limits.requests_max = (uint32_t)atoi(optarg); break;
+        case 'T':
+            config.tls.mode = strcmp(optarg, "require") == 0 ? NBD_TLS_REQUIRE : NBD_TLS_ON;
+            break;
+        case 'C': config.tls.certificates = optarg; break;
+        case 'K': config.tls.psk = optarg; break;
+        case 'V': config.tls.verify_clients = true; break;
         case 'b':
         case 'p':
             if (size_parse(optarg,

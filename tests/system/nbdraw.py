@@ -65,6 +65,7 @@ class Client:
         self.socket.settimeout(timeout)
         self.lengths = {}  # cookie of a request -> its command, offset and length
         self.style = SIMPLE
+        self.peeked = b""  # what the next receive begins with
         self.cookie = 0
 
     def __enter__(self):
@@ -82,14 +83,15 @@ class Client:
 
     def receive(self, count):
         """Exactly so many bytes, or Closed."""
-        data = bytearray()
+        data = bytearray(self.peeked)
+        self.peeked = b""
         while len(data) < count:
             try:
                 part = self.socket.recv(min(count - len(data), 1 << 20))
             except ConnectionResetError:
                 part = b""
             if not part:
-                raise Closed(bytes(data))
+                raise Closed(bytes(data[:40]))
             data += part
         return bytes(data)
 
@@ -122,10 +124,12 @@ class Client:
             replies.append(self.option_reply(number))
         return replies
 
-    def enter(self, name=b"", style=SIMPLE, contexts=()):
+    def enter(self, name=b"", style=SIMPLE, contexts=(), tls=None):
         """The whole handshake; sets style, bytes, flags, and contexts: their ids by name."""
         self.style = int(style)
         self.greet()
+        if tls:
+            self.start_tls(tls)
         if style:
             option_number = EXTENDED_HEADERS if style == EXTENDED else STRUCTURED_REPLY
             assert self.option_replies(option_number) == [(REP_ACK, b"")]
@@ -142,6 +146,12 @@ class Client:
         assert replies[-1] == (REP_ACK, b""), replies
         assert all(kind == REP_META_CONTEXT for kind, _ in replies[:-1])
         return {data[4:].decode(): struct.unpack(">I", data[:4])[0] for _, data in replies[:-1]}
+
+    def start_tls(self, context, early=b""):
+        """STARTTLS with that ssl.SSLContext; early: what is said along with it, unprotected."""
+        self.send(option(STARTTLS) + early)
+        assert self.option_reply(STARTTLS) == (REP_ACK, b"")
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
 
     # ---- transmission
 
@@ -175,10 +185,8 @@ class Client:
         """Is the next reply a simple one?"""
         if self.style == EXTENDED:
             return False
-        magic = self.socket.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)
-        if not magic:
-            raise Closed(magic)
-        return magic == struct.pack(">I", SIMPLE_MAGIC)
+        self.peeked = self.receive(4)
+        return self.peeked == struct.pack(">I", SIMPLE_MAGIC)
 
     def reply(self):
         """(cookie, error, payload, text) of the next reply, of any style, whose chunks are not

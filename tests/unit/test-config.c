@@ -221,8 +221,9 @@ static const struct bad bad_files[] = {
      "FILE:2: volumes[0].destage: ordered destaging is not available in this version; use "
      "\"sorted\"\n"},
     {CACHE VOLUME "nbd = { tls = { mode = \"on\"; }; };\n",
-     "FILE:3: nbd.tls.mode: TLS is not available in this version; set it to \"off\" and let only "
-     "trusted clients reach the server\n"},
+     "FILE:3: nbd.tls.mode: TLS needs certificates, or psk, or both\n"},
+    {CACHE VOLUME "nbd = { tls = { psk = \"/p\"; verify_clients = true; }; };\n",
+     "FILE:3: nbd.tls.verify_clients: clients are verified with ca-cert.pem; set certificates\n"},
     {CACHE VOLUME "daemon = { metrics = \"9632\"; };\n",
      "FILE:3: daemon.metrics: \"9632\" needs a host and a port from 1 to 65535, such as "
      "\"127.0.0.1:10809\"\n"},
