@@ -20,18 +20,16 @@
 /* Longest path of a Unix socket: sun_path without its NUL. */
 #define CONFIG_SOCKET_PATH_MAX 107
 
-#define CONFIG_DAEMON_KEYS(X)                                                               \
-    X(control, text, 1, CONFIG_SOCKET_PATH_MAX, NULL, "/run/blkcached/control.sock",        \
-      "Unix socket that blkcachectl talks to; mode 0600")                                   \
-    X(state_dir, text, 1, 4095, NULL, "/var/lib/blkcached",                                 \
-      "directory for what must outlive the daemon and the flash device")                    \
-    X(metrics, text, 0, 255, NULL, "",                                                      \
-      "HOST:PORT of the metrics server; \"\" turns it off; not available in this version: " \
-      "another "                                                                            \
-      "value gives a warning")                                                              \
-    X(cores, numbers, 0, 1023, NULL, "",                                                    \
-      "processors to run on, one thread each; by default all that the process may use")     \
-    X(log_level, choice, 0, 0, "error|warning|notice|info|debug", "info",                   \
+#define CONFIG_DAEMON_KEYS(X)                                                           \
+    X(control, text, 1, CONFIG_SOCKET_PATH_MAX, NULL, "/run/blkcached/control.sock",    \
+      "Unix socket that blkcachectl talks to; mode 0600")                               \
+    X(state_dir, text, 1, 4095, NULL, "/var/lib/blkcached",                             \
+      "directory for what must outlive the daemon and the flash device")                \
+    X(metrics, text, 0, 255, NULL, "127.0.0.1:9632",                                    \
+      "HOST:PORT of the metrics and the status page; \"\" turns it off")                \
+    X(cores, numbers, 0, 1023, NULL, "",                                                \
+      "processors to run on, one thread each; by default all that the process may use") \
+    X(log_level, choice, 0, 0, "error|warning|notice|info|debug", "info",               \
       "least important messages that are still logged")
 
 #define CONFIG_CACHE_KEYS(X)                                                                  \

@@ -43,7 +43,7 @@ static int port_parse(const char *text, unsigned *port)
 }
 
 /* HOST:PORT, [HOST]:PORT */
-static int host_port_parse(const char *text, struct config_address *address, const char **why)
+int config_host_port_parse(const char *text, struct config_address *address, const char **why)
 {
     const char *colon = strrchr(text, ':');
     size_t bytes;
@@ -80,7 +80,7 @@ int config_address_parse(const char *text, struct config_address *address, const
         return -EINVAL;
     }
     if (strncmp(text, "tcp:", 4) == 0)
-        return host_port_parse(text + 4, address, why);
+        return config_host_port_parse(text + 4, address, why);
     *why = "does not say how; write \"unix:PATH\" or \"tcp:HOST:PORT\"";
     return -EINVAL;
 }
@@ -118,13 +118,8 @@ static void check_metrics(const struct config_daemon *daemon, struct config_repo
 
     if (daemon->metrics[0] == '\0')
         return;
-    if (host_port_parse(daemon->metrics, &address, &why))
+    if (config_host_port_parse(daemon->metrics, &address, &why))
         config_report_error(report, at, "daemon.metrics", "\"%s\" %s", daemon->metrics, why);
-    else
-        config_report_warning(report, at, "daemon.metrics",
-                              "metrics are not available in this version, nothing will listen at "
-                              "%s; set it to \"\"",
-                              daemon->metrics);
 }
 
 /* Another program finds it by this path, from wherever it runs. */

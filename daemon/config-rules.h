@@ -20,4 +20,7 @@ struct config_address {
  * phrase in *why. */
 int config_address_parse(const char *text, struct config_address *address, const char **why);
 
+/* The same for "HOST:PORT" alone; `path` and `is_unix` are left as they are. */
+int config_host_port_parse(const char *text, struct config_address *address, const char **why);
+
 #endif

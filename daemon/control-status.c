@@ -23,7 +23,7 @@ static json_t *number(uint64_t value)
     return json_integer((json_int_t)value);
 }
 
-static double uptime_seconds(const struct service *service)
+double control_uptime_seconds(const struct service *service)
 {
     struct timespec now;
 
@@ -110,7 +110,41 @@ json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS])
     return all;
 }
 
+json_t *control_stats(struct service *service)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < volume_count(service->cache); i++) {
+        const struct volume *volume = volume_at(service->cache, i);
+        struct latency latencies[LATENCY_OPS][TIERS];
+        struct counters counters;
+
+        cache_counters(service->cache, volume->id, &counters);
+        latencies_read(service->cache, volume->id, latencies);
+        json_array_append_new(
+            array,
+            control_volume_stats(volume, &counters, (const struct latency(*)[TIERS])latencies));
+    }
+    return json_pack("{s:o}", "volumes", array);
+}
+
+json_t *control_volume_stats(const struct volume *volume, const struct counters *counters,
+                             const struct latency latencies[LATENCY_OPS][TIERS])
+{
+    return json_pack("{s:s, s:o, s:o, s:o}", "name", volume->name, "counters",
+                     control_counters(counters), "reads", control_reads(counters), "latency",
+                     control_latencies(latencies));
+}
+
 /* ---- volumes -------------------------------------------------------------------------------- */
+
+bool control_backing_is_up(struct service *service, const struct volume *volume)
+{
+    char backing[256] = "";
+
+    backing_state(volume->backing, backing, sizeof(backing));
+    return strncmp(backing, "up", 2) == 0 && !cache_backing_fails(service->cache, volume->id);
+}
 
 /* In one word: what a person should worry about. */
 static const char *volume_state(struct cache *cache, uint16_t volume, const char *backing)
@@ -253,7 +287,7 @@ json_t *control_status(struct service *service)
         "s:b, s:o, s:o, s:o}",
         "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
         service_state_name((enum service_state)atomic_load(&service->state)), "uptime_seconds",
-        uptime_seconds(service), "config", service->config_path, "control",
+        control_uptime_seconds(service), "config", service->config_path, "control",
         service->config->daemon.control, "cores", cores_json(service), "flash",
         flash_json(service, &status, &facts), "ram", "bytes",
         number(status.frames_total << BLOCK_SHIFT), "used_bytes",

@@ -26,6 +26,18 @@ json_t *control_reads(const struct counters *counters);
 /* Of one volume: by operation and tier, where there were any. */
 json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS]);
 
+/* One volume's element of `stats`. */
+json_t *control_volume_stats(const struct volume *volume, const struct counters *counters,
+                             const struct latency latencies[LATENCY_OPS][TIERS]);
+
+/* All volumes' `stats`, since the start. */
+json_t *control_stats(struct service *service);
+
+double control_uptime_seconds(const struct service *service);
+
+/* Does the backing store answer, and take what is written back? */
+bool control_backing_is_up(struct service *service, const struct volume *volume);
+
 void latencies_read(struct cache *cache, uint16_t volume,
                     struct latency latencies[LATENCY_OPS][TIERS]);
 

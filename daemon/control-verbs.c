@@ -97,11 +97,9 @@ static bool stats_append(struct control_verbs *verbs, struct volume *volume, boo
     latencies_read(verbs->service->cache, volume->id, stats[0].latencies);
     stats[1] = stats[0];
     baseline_subtract(&stats[0], base);
-    json_array_append_new(
-        array, json_pack("{s:s, s:o, s:o, s:o}", "name", volume->name, "counters",
-                         control_counters(&stats[0].counters), "reads",
-                         control_reads(&stats[0].counters), "latency",
-                         control_latencies((const struct latency(*)[TIERS])stats[0].latencies)));
+    json_array_append_new(array,
+                          control_volume_stats(volume, &stats[0].counters,
+                                               (const struct latency(*)[TIERS])stats[0].latencies));
     if (reset)
         *base = stats[1];
     free(stats);

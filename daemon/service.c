@@ -9,6 +9,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/log.h"
+#include "daemon/history.h"
+#include "daemon/web.h"
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -129,8 +133,23 @@ static int create_nbd(struct service *service, char *why, size_t why_bytes)
     return nbd_server_create(&service->nbd, &config, why, why_bytes);
 }
 
+/* What it shows is worth less than what the cache serves: without it the daemon goes on. */
+static void start_web(struct service *service)
+{
+    const char *address = service->config->daemon.metrics;
+    char why[256];
+
+    if (address[0] == '\0')
+        return;
+    if (web_begin(&service->web, service, address, why, sizeof(why)) != 0)
+        log_error("there are no metrics and no status page", LOG_STR("reason", why));
+    else
+        log_info("metrics and status page", LOG_STR("address", address));
+}
+
 static void let_go(struct service *service)
 {
+    history_end(service->history);
     if (service->nbd != NULL)
         nbd_server_destroy(service->nbd);
     if (service->cache != NULL)
@@ -139,6 +158,7 @@ static void let_go(struct service *service)
     service->nbd = NULL;
     service->cache = NULL;
     service->cores = NULL;
+    service->history = NULL;
 }
 
 int service_start(struct service *service, const struct config *config, const char *config_path,
@@ -158,7 +178,11 @@ int service_start(struct service *service, const struct config *config, const ch
     if (!error)
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {
-        error = create_nbd(service, why, why_bytes);
+        error = history_begin(&service->history, service->cache);
+        if (error)
+            snprintf(why, why_bytes, "cannot start a thread: %s", strerror(-error));
+        else
+            error = create_nbd(service, why, why_bytes);
         if (error)
             cache_stop(service->cache, ignored, sizeof(ignored));
     }
@@ -169,6 +193,7 @@ int service_start(struct service *service, const struct config *config, const ch
     if (service->nbd != NULL)
         nbd_server_start(service->nbd);
     atomic_store(&service->state, SERVICE_RUNNING);
+    start_web(service);
     return 0;
 }
 
@@ -177,6 +202,10 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     int error;
 
     atomic_store(&service->state, SERVICE_STOPPING);
+    web_end(service->web);
+    service->web = NULL;
+    history_end(service->history); /* before the cache has no volumes to look at */
+    service->history = NULL;
     if (service->nbd != NULL)
         nbd_server_stop(service->nbd);
     error = cache_stop(service->cache, why, why_bytes);

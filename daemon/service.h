@@ -21,6 +21,9 @@ enum service_state {
     SERVICE_STOPPING,
 };
 
+struct history;
+struct web;
+
 struct service {
     const char *config_path;
     const struct config *config;
@@ -28,8 +31,10 @@ struct service {
     unsigned core_count;
     struct cache *cache;
     struct nbd_server *nbd; /* NULL: nothing listens */
-    uint64_t started_ns;    /* CLOCK_MONOTONIC */
-    atomic_int state;       /* enum service_state */
+    struct history *history;
+    struct web *web;     /* NULL: off, or it could not listen */
+    uint64_t started_ns; /* CLOCK_MONOTONIC */
+    atomic_int state;    /* enum service_state */
 };
 
 const char *service_state_name(enum service_state state);

@@ -190,7 +190,7 @@ static void append_now(struct shard *shard, struct piece *piece, struct actions 
                                         .frame = NONE,
                                         .fua = through || piece->flags & PIECE_FUA},
                        out);
-    volume->counters.flash_write_blocks += piece->count;
+    volume->counters.flash_write_blocks += zero ? 0 : piece->count;
     if (through)
         through_hold(shard, piece);
     active_remove(shard, piece);

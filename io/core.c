@@ -39,7 +39,7 @@ static _Thread_local struct core *self;
 
 /* ---- small things ------------------------------------------------------------------------- */
 
-static uint64_t clock_ns(void)
+uint64_t core_clock_ns(void)
 {
     struct timespec now;
 
@@ -366,7 +366,7 @@ static void turn(struct core *core)
 {
     bool more;
 
-    core->now_ns = clock_ns();
+    core->now_ns = core_clock_ns();
     reap(core);
     handle_messages(core);
     expire_timers(core);

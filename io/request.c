@@ -109,10 +109,13 @@ static void finish(struct request *request)
     };
     struct core *core = request->core;
     uint8_t op = ops[request->op];
+    uint64_t now_ns = core->now_ns;
 
+    if (now_ns == request->received_ns) /* within one turn: as good as nothing, but not nothing */
+        now_ns = core_clock_ns();
     if (op != LATENCY_OPS && request->error == 0)
         latency_add(&core->request->volumes[request->volume->index].latency[op][request->tier],
-                    core->now_ns - request->received_ns);
+                    now_ns - request->received_ns);
     request->done(request);
 }
 

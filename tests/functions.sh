@@ -224,7 +224,7 @@ format_flash() {
 # write_config VOLUME...: a configuration with these volumes, each the inside
 # of a group:  write_config "name = \"a\"; backing = \"$tmpdir/a.img\";"
 # Taken from the environment of the test: ram (default 16M), volatile_cache
-# (auto), log_level (info), and daemon_settings, nbd_settings, cache_settings
+# (auto), log_level (info), metrics (off), and daemon_settings, nbd_settings, cache_settings
 # for further lines.
 write_config() {
     local volume separator=
@@ -233,7 +233,7 @@ write_config() {
         echo "daemon = {"
         echo "  control = \"$control_socket\";"
         echo "  state_dir = \"$tmpdir/state\";"
-        echo "  metrics = \"\";"
+        echo "  metrics = \"${metrics:-}\";"
         echo "  log_level = \"${log_level:-info}\";"
         echo "  ${daemon_settings:-}"
         echo "};"

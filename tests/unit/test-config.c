@@ -259,7 +259,7 @@ START_TEST(fallbacks)
     ck_assert_str_eq(problems, "");
     ck_assert_str_eq(config->daemon.control, "/run/blkcached/control.sock");
     ck_assert_str_eq(config->daemon.state_dir, "/var/lib/blkcached");
-    ck_assert_str_eq(config->daemon.metrics, "");
+    ck_assert_str_eq(config->daemon.metrics, "127.0.0.1:9632");
     ck_assert_uint_eq(config->daemon.cores.count, 0);
     ck_assert_uint_eq(config->daemon.log_level, 3);
     ck_assert_str_eq(config->cache.flash, "/dev/f");
@@ -332,11 +332,9 @@ START_TEST(warnings_do_not_refuse)
 
     ck_assert_int_eq(
         load(&config, CACHE "daemon = { metrics = \"[::1]:9632\"; };\nvolumes = ();\n"), 0);
-    ck_assert_str_eq(problems,
-                     "FILE:2: daemon.metrics: warning: metrics are not available in this version, "
-                     "nothing will listen at [::1]:9632; set it to \"\"\n"
-                     "FILE:1: volumes: warning: there are none, so nothing is served\n");
-    ck_assert_uint_eq(config->warnings, 2);
+    ck_assert_str_eq(problems, "FILE:1: volumes: warning: there are none, so nothing is served\n");
+    ck_assert_str_eq(config->daemon.metrics, "[::1]:9632");
+    ck_assert_uint_eq(config->warnings, 1);
     config_free(config);
 }
 END_TEST

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The last five minutes, a sample a second. */
+#include "daemon/history.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/control-status.h"
+
+#define RATE_SAMPLES 10u
+
+/* X(name): the columns, in order. */
+#define COLUMNS(X)                                                                        \
+    X(seconds)                                                                            \
+    X(dirty_bytes)                                                                        \
+    X(ram_bytes)                                                                          \
+    X(flash_bytes) X(zeros_bytes) X(backing_bytes) X(written_bytes) X(destaged_bytes)     \
+        X(read_ram_count) X(read_ram_seconds) X(read_flash_count) X(read_flash_seconds)   \
+            X(read_backing_count) X(read_backing_seconds) X(write_count) X(write_seconds) \
+                X(flush_count) X(flush_seconds)
+
+struct sample {
+#define X(name) double name;
+    COLUMNS(X)
+#undef X
+};
+
+struct history {
+    struct cache *cache;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool ending;
+    uint64_t count; /* taken; the newest is at (count - 1) % HISTORY_SAMPLES */
+    struct sample samples[HISTORY_SAMPLES];
+};
+
+/* ---- taking --------------------------------------------------------------------------------- */
+
+static void latency_sum(const struct latency tiers[TIERS], double *count, double *seconds)
+{
+    for (unsigned tier = 0; tier < TIERS; tier++) {
+        *count += (double)tiers[tier].count;
+        *seconds += (double)tiers[tier].sum_ns / 1e9;
+    }
+}
+
+static void sample_volume(struct sample *sample, struct cache *cache, const struct volume *volume)
+{
+    struct latency all[LATENCY_OPS][TIERS], (*reads) = all[LATENCY_READ];
+    struct counters counters;
+
+    cache_counters(cache, volume->id, &counters);
+    latencies_read(cache, volume->id, all);
+    sample->ram_bytes += (double)(counters.ram_hit_blocks << BLOCK_SHIFT);
+    sample->flash_bytes += (double)(counters.flash_hit_blocks << BLOCK_SHIFT);
+    sample->zeros_bytes += (double)(counters.zero_hit_blocks << BLOCK_SHIFT);
+    sample->backing_bytes += (double)(counters.miss_blocks << BLOCK_SHIFT);
+    sample->written_bytes += (double)(counters.write_blocks << BLOCK_SHIFT);
+    sample->destaged_bytes += (double)(counters.destage_blocks << BLOCK_SHIFT);
+    sample->read_ram_count += (double)reads[TIER_RAM].count;
+    sample->read_ram_seconds += (double)reads[TIER_RAM].sum_ns / 1e9;
+    sample->read_flash_count += (double)reads[TIER_FLASH].count;
+    sample->read_flash_seconds += (double)reads[TIER_FLASH].sum_ns / 1e9;
+    sample->read_backing_count += (double)reads[TIER_BACKING].count;
+    sample->read_backing_seconds += (double)reads[TIER_BACKING].sum_ns / 1e9;
+    latency_sum(all[LATENCY_WRITE], &sample->write_count, &sample->write_seconds);
+    latency_sum(all[LATENCY_FLUSH], &sample->flush_count, &sample->flush_seconds);
+}
+
+static void sample_take(struct history *history)
+{
+    struct sample sample = {0};
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sample.seconds = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    for (unsigned i = 0; i < volume_count(history->cache); i++)
+        sample_volume(&sample, history->cache, volume_at(history->cache, i));
+    sample.dirty_bytes = (double)(cache_dirty_blocks(history->cache, VOLUME_ALL) << BLOCK_SHIFT);
+    pthread_mutex_lock(&history->lock);
+    history->samples[history->count++ % HISTORY_SAMPLES] = sample;
+    pthread_mutex_unlock(&history->lock);
+}
+
+static void *history_thread(void *opaque)
+{
+    struct history *history = opaque;
+    struct timespec due;
+    bool ending = false;
+
+    pthread_setname_np(pthread_self(), "history");
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    while (!ending) {
+        sample_take(history);
+        due.tv_sec++;
+        pthread_mutex_lock(&history->lock);
+        while (!history->ending &&
+               pthread_cond_timedwait(&history->ended, &history->lock, &due) != ETIMEDOUT)
+            ;
+        ending = history->ending;
+        pthread_mutex_unlock(&history->lock);
+    }
+    return NULL;
+}
+
+/* ---- telling -------------------------------------------------------------------------------- */
+
+static json_t *row_json(const struct sample *sample)
+{
+    json_t *row = json_array();
+
+#define X(name) json_array_append_new(row, json_real(sample->name));
+    COLUMNS(X)
+#undef X
+    return row;
+}
+
+json_t *history_json(struct history *history)
+{
+    json_t *columns = json_array(), *rows = json_array();
+    uint64_t first;
+
+#define X(name) json_array_append_new(columns, json_string(#name));
+    COLUMNS(X)
+#undef X
+    pthread_mutex_lock(&history->lock);
+    first = history->count > HISTORY_SAMPLES ? history->count - HISTORY_SAMPLES : 0;
+    for (uint64_t i = first; i < history->count; i++)
+        json_array_append_new(rows, row_json(&history->samples[i % HISTORY_SAMPLES]));
+    pthread_mutex_unlock(&history->lock);
+    return json_pack("{s:o, s:o}", "columns", columns, "rows", rows);
+}
+
+double history_destage_rate(struct history *history)
+{
+    double rate = 0;
+
+    pthread_mutex_lock(&history->lock);
+    if (history->count > 1) {
+        uint64_t span = history->count - 1 < RATE_SAMPLES ? history->count - 1 : RATE_SAMPLES;
+        const struct sample *to = &history->samples[(history->count - 1) % HISTORY_SAMPLES];
+        const struct sample *from =
+            &history->samples[(history->count - 1 - span) % HISTORY_SAMPLES];
+
+        rate = (to->destaged_bytes - from->destaged_bytes) / (to->seconds - from->seconds);
+    }
+    pthread_mutex_unlock(&history->lock);
+    return rate;
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static void history_free(struct history *history)
+{
+    pthread_cond_destroy(&history->ended);
+    pthread_mutex_destroy(&history->lock);
+    free(history);
+}
+
+int history_begin(struct history **begun, struct cache *cache)
+{
+    struct history *history = calloc(1, sizeof(*history));
+    pthread_condattr_t monotonic;
+    int error;
+
+    if (history == NULL)
+        return -ENOMEM;
+    history->cache = cache;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&history->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&history->lock, NULL);
+    error = -pthread_create(&history->thread, NULL, history_thread, history);
+    if (error) {
+        history_free(history);
+        return error;
+    }
+    *begun = history;
+    return 0;
+}
+
+void history_end(struct history *history)
+{
+    if (history == NULL)
+        return;
+    pthread_mutex_lock(&history->lock);
+    history->ending = true;
+    pthread_cond_signal(&history->ended);
+    pthread_mutex_unlock(&history->lock);
+    pthread_join(history->thread, NULL);
+    history_free(history);
+}
