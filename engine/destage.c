@@ -74,6 +74,8 @@ static void volume_failed(struct shard *shard, struct shard_volume *volume, stru
     volume->counters.destage_errors++;
     if (!volume->failing)
         action_notice(out, NOTICE_BACKING_ERROR, volume->id, 0);
+    if (!volume->failing)
+        volume->failing_since_ns = shard->now_ns;
     volume->failing = true;
     /* What was under way when it began to fail tells nothing new. */
     if (shard->now_ns < volume->backoff_until_ns)

@@ -227,6 +227,7 @@ static void drained(struct shard *shard, bool retired)
         segment->generation = reclaim->generation;
         segment->state = SEGMENT_READY;
         shard->ready_count++;
+        reclaim->fruitless_rounds = 0;
     }
     reclaim->passed = 0;
     reclaim->state = RECLAIM_IDLE;
@@ -317,6 +318,7 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
     }
     if (reclaim->passed >= shard->config.segments) {
         reclaim->passed = 0; /* once round without finding anything: wait for a change */
+        reclaim->fruitless_rounds++;
         reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }

@@ -279,7 +279,8 @@ struct reclaim {
     uint64_t generation, ring_sequence; /* the victim's afterwards */
     uint32_t outstanding;               /* reinserted entries in batches */
     uint32_t kept_since_open;
-    uint32_t passed; /* segments kept since the last reclaimed one */
+    uint32_t passed;           /* segments kept since the last reclaimed one */
+    uint32_t fruitless_rounds; /* of the hand, since then */
     uint64_t retry_ns;
     struct segment_footer *footer; /* footer_slots blocks */
     unsigned char *buffer;         /* BATCH_ENTRIES_MAX blocks */
@@ -344,6 +345,7 @@ struct shard_volume {
     uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
     bool failing;
+    uint64_t failing_since_ns;
     bool destage_all;
     uint32_t stalled;
     uint16_t id;

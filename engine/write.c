@@ -12,6 +12,8 @@
 #include "engine/shard-private.h"
 
 #define STALL_TIMEOUT_NS  UINT64_C(30000000000)
+#define STALL_ROUNDS      4u   /* of the hand after which nothing but dirty blocks is left */
+#define STALL_TIMES       4u   /* after so many times the timeout nobody waits for the hand */
 #define PACE_LOW_PERMILLE 500u /* of the high watermark: writers are slowed from here on */
 #define PACE_MAX_NS       UINT64_C(1000000000)
 
@@ -427,6 +429,25 @@ static void paced_release(struct shard *shard, struct actions *out)
     }
 }
 
+/* When a write that waits for space is to be given up.  The time counts from when the store failed:
+ * until then reclaim waits for destaging, and clean blocks keep their room.  After it the hand may
+ * need some rounds until hot clean blocks make room. */
+static uint64_t stall_due(const struct shard *shard, const struct shard_volume *volume,
+                          const struct piece *piece)
+{
+    uint64_t since = piece->since_ns, timeout = STALL_TIMEOUT_NS;
+
+    if (!volume)
+        return since;
+    if (volume->policy.stall_timeout_ns)
+        timeout = volume->policy.stall_timeout_ns;
+    if (volume->failing_since_ns > since)
+        since = volume->failing_since_ns;
+    if (!volume_full(shard, piece) && shard->reclaim.fruitless_rounds < STALL_ROUNDS)
+        timeout *= STALL_TIMES;
+    return since + timeout;
+}
+
 /* A write that waited too long for space, because the backing store takes nothing, gets ENOSPC. */
 static void stalled_expire(struct shard *shard, struct actions *out)
 {
@@ -434,18 +455,15 @@ static void stalled_expire(struct shard *shard, struct actions *out)
 
     while ((piece = *link) && !actions_full(out)) {
         const struct shard_volume *volume = shard_volume(shard, piece->volume);
-        uint64_t due = piece->since_ns + (volume && volume->policy.stall_timeout_ns
-                                              ? volume->policy.stall_timeout_ns
-                                              : STALL_TIMEOUT_NS);
         bool failing = !volume || volume->failing;
+        uint64_t due = failing ? stall_due(shard, volume, piece) : UINT64_MAX;
 
-        if (shard->stopping || (failing && shard->now_ns >= due)) {
+        if (shard->stopping || shard->now_ns >= due) {
             unstall(shard, link);
             write_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
             continue;
         }
-        if (failing)
-            tick_want(shard, due);
+        tick_want(shard, due);
         link = &piece->next;
     }
 }

@@ -44,7 +44,7 @@ for ((i = 0; i < 64 && full == 0; i++)); do
     fi
 done
 [ $full -eq 1 ] || fail "a cache of 48 MiB took 64 MiB of dirty data"
-[ "$written" -ge 12 ] || fail "only $written MiB fit"
+[ "$written" -ge 18 ] || fail "only $written MiB fit"
 expect "state" "$(volume v state)" backing-down
 [ "$(counter v stalled_pieces)" -ge 1 ] || fail "nobody waited"
 

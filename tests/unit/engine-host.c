@@ -125,6 +125,7 @@ static void write_flash(struct host *host, const struct action *action)
     struct flash_write *write = action->owner;
     uint64_t offset = action->offset;
 
+    host->now_ns += host->flash_write_ns;
     flash_write_seal(write);
     if (flash_error(host, action, host->flash_write_error)) {
         step(host, &(struct event){
@@ -199,13 +200,43 @@ static void carry_out(struct host *host, const struct action *action)
     step(host, &done);
 }
 
+static bool is_late(struct host *host, const struct action *action)
+{
+    if (host->backing_error == 0 || host->backing_error_ns == 0 ||
+        (action->kind != ACTION_WRITE_BACKING && action->kind != ACTION_ZERO_BACKING))
+        return false;
+    ck_assert_uint_lt(host->late_count, 64);
+    host->late[host->late_count] = *action;
+    host->late_due_ns[host->late_count++] = host->now_ns + host->backing_error_ns;
+    return true;
+}
+
+/* In the order in which they began. */
+static uint64_t late_due(const struct host *host)
+{
+    return host->late_count > 0 ? host->late_due_ns[0] : UINT64_MAX;
+}
+
+static void late_end(struct host *host)
+{
+    struct action action = host->late[0];
+
+    host->late_count--;
+    memmove(host->late, host->late + 1, host->late_count * sizeof(host->late[0]));
+    memmove(host->late_due_ns, host->late_due_ns + 1,
+            host->late_count * sizeof(host->late_due_ns[0]));
+    step(host,
+         &(struct event){.kind = EVENT_IO_DONE, .action = &action, .result = host->backing_error});
+}
+
 static void run(struct host *host)
 {
     while (host->queue_head != host->queue_tail) {
         struct action action = host->queue[host->queue_head++ % HOST_QUEUE];
 
         host->now_ns += 1000;
-        carry_out(host, &action);
+        if (!is_late(host, &action))
+            carry_out(host, &action);
         if (host->queue_head != host->queue_tail)
             continue;
         step(host, &(struct event){.kind = EVENT_SEAL});
@@ -221,6 +252,13 @@ void host_idle(struct host *host, uint64_t ns)
     while (host->now_ns < end) {
         uint64_t due = shard_next_tick(host->shard);
 
+        if (late_due(host) < due && late_due(host) <= end) {
+            if (late_due(host) > host->now_ns)
+                host->now_ns = late_due(host);
+            late_end(host);
+            run(host);
+            continue;
+        }
         if (due > end) {
             host->now_ns = end;
             return;

@@ -25,7 +25,12 @@ struct host {
     uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
     uint64_t notices[16];
     int last_error;
-    int backing_error;                              /* of all that is asked of the backing store */
+    uint64_t flash_write_ns;   /* that each of them takes */
+    int backing_error;         /* of all that is asked of the backing store */
+    uint64_t backing_error_ns; /* when errors of writes come, after they began */
+    struct action late[64];    /* ... and those that wait for theirs */
+    uint64_t late_due_ns[64];
+    uint32_t late_count;
     int flash_read_error, flash_write_error;        /* of what touches ... */
     uint64_t flash_error_offset, flash_error_bytes; /* ... this, when it is not 0 */
     uint32_t retired[16], retired_count;

@@ -74,6 +74,35 @@ START_TEST(pauses_are_shorter_than_the_patience_of_writers)
 }
 END_TEST
 
+/* A store that is silent for the whole patience of writers, and then fails: the cache is full of
+ * clean blocks, and only now their room may be taken; on a slow flash that takes its time, too. */
+START_TEST(a_cache_of_clean_blocks_is_not_full)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 7);
+    uint32_t written = 0;
+
+    host->policy.stall_timeout_ns = 2000 * MS;
+    shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
+    for (uint64_t block = 0; block < 4096; block += REGION_BLOCKS) {
+        ck_assert_int_eq(host_write(host, block, REGION_BLOCKS, 0, 0, 0), 0);
+        host_destage_all(host);
+    }
+    for (int hot = 0; hot < 3; hot++) /* so that the hand passes them, and meets what is dirty */
+        for (uint64_t block = 0; block < 4096; block += REGION_BLOCKS)
+            ck_assert_int_eq(host_read(host, block, REGION_BLOCKS, PIECE_NO_FILL), 0);
+    host->flash_write_ns = (uint64_t)_i * 10 * MS;
+    host->backing_error = -EIO;
+    host->backing_error_ns = 2100 * MS;
+    while (written < 2000 && host_write(host, 4096 + written, 8, 0, 0, 0) == 0) {
+        written += 8;
+        shard_destage_all(host->shard, VOLUME_ALL);
+    }
+    /* 70 % of some 3900 is where writers stop. */
+    ck_assert_uint_ge(written, 2000);
+    host_free(host);
+}
+END_TEST
+
 /* What was read back from the backing store's cache before a flush failed may not be there any more
  * when the next flush succeeds: it must not become a clean block on flash. */
 START_TEST(fills_of_lost_writes_do_not_reach_flash)
@@ -180,5 +209,6 @@ int main(void)
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
+    tcase_add_loop_test(cases, a_cache_of_clean_blocks_is_not_full, 0, 2);
     return unit_run("engine-failures", cases);
 }
