@@ -35,6 +35,8 @@ static const struct {
 
 static _Atomic int limit = LOG_LEVEL_INFO;
 static bool to_journal; /* written before there are threads */
+static log_listener *listener;
+static enum log_level listener_level;
 
 void log_init(void)
 {
@@ -56,6 +58,22 @@ void log_set_level(enum log_level level)
 enum log_level log_get_level(void)
 {
     return (enum log_level)atomic_load_explicit(&limit, memory_order_relaxed);
+}
+
+void log_listen(log_listener *new_listener, enum log_level level)
+{
+    listener = new_listener;
+    listener_level = level;
+}
+
+static bool is_listened_to(enum log_level level)
+{
+    return listener != NULL && level <= listener_level;
+}
+
+bool log_is_wanted(enum log_level level)
+{
+    return level <= log_get_level() || is_listened_to(level);
 }
 
 int log_level_parse(const char *name, enum log_level *level)
@@ -188,12 +206,14 @@ void log_write(enum log_level level, const char *message, const struct log_field
     int saved_errno = errno;
     struct line line;
     ssize_t ignored;
+    size_t head;
 
-    if (level > log_get_level())
+    if (!log_is_wanted(level))
         return;
     line.bytes = 0;
     line.cut = false;
     line_add_head(&line, level);
+    head = line.bytes;
     for (const char *at = message; *at != '\0'; at++) {
         if (*at == '"' || *at == '\\')
             line_add(&line, at, 1);
@@ -206,8 +226,12 @@ void log_write(enum log_level level, const char *message, const struct log_field
         memcpy(line.text + line.bytes, CUT_MARK, sizeof(CUT_MARK) - 1);
         line.bytes += sizeof(CUT_MARK) - 1;
     }
+    if (is_listened_to(level))
+        listener(level, line.text + head, line.bytes - head);
     line.text[line.bytes++] = '\n';
-    ignored = write(STDERR_FILENO, line.text, line.bytes);
-    (void)ignored;
+    if (level <= log_get_level()) {
+        ignored = write(STDERR_FILENO, line.text, line.bytes);
+        (void)ignored;
+    }
     errno = saved_errno;
 }

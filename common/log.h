@@ -89,6 +89,17 @@ int log_level_parse(const char *name, enum log_level *level);
 /* The name of a level; static. */
 const char *log_level_name(enum log_level level);
 
+/*
+ * Also tell LISTENER of each line up to LEVEL, written or not: its text without time, priority and
+ * newline. It is called on any thread and must not log. NULL: nobody. Set it while no other thread
+ * logs.
+ */
+typedef void log_listener(enum log_level level, const char *text, size_t bytes);
+void log_listen(log_listener *listener, enum log_level level);
+
+/* Is there anybody for lines of LEVEL. */
+bool log_is_wanted(enum log_level level);
+
 /* Write one line, if LEVEL is within the limit. The macros below are handier. */
 void log_write(enum log_level level, const char *message, const struct log_field *fields,
                size_t field_count);
@@ -96,7 +107,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
 /* The leading element lets a call have no fields at all; it is not passed on. */
 #define LOG_AT(level, message, ...)                                                \
     do {                                                                           \
-        if ((level) <= log_get_level()) {                                          \
+        if (log_is_wanted(level)) {                                                \
             const struct log_field log_fields_[] = {{.key = NULL}, ##__VA_ARGS__}; \
             log_write((level), (message), log_fields_ + 1,                         \
                       sizeof(log_fields_) / sizeof(log_fields_[0]) - 1);           \

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "daemon/control-status.h"
+#include "daemon/events.h"
 
 /* Counters of the engine only go up; a reset is remembered here and taken off. */
 struct control_baseline {
@@ -174,14 +175,25 @@ static json_t *answer_shutdown(struct control_verbs *verbs, const json_t *reques
     return NULL;
 }
 
+static json_t *answer_events(struct control_verbs *verbs, const json_t *request)
+{
+    json_int_t after = json_integer_value(json_object_get(request, "after"));
+    json_int_t most = json_integer_value(json_object_get(request, "most"));
+
+    (void)verbs;
+    return control_success(
+        events_json(after > 0 ? (uint64_t)after : 0,
+                    most > 0 && most < EVENTS_MAX ? (unsigned)most : EVENTS_MAX));
+}
+
 json_t *control_answer(struct control_verbs *verbs, const json_t *request)
 {
     static const struct {
         const char *name;
         json_t *(*answer)(struct control_verbs *verbs, const json_t *request);
     } table[] = {
-        {"status", answer_status}, {"volumes", answer_volumes},   {"stats", answer_stats},
-        {"flush", answer_flush},   {"shutdown", answer_shutdown},
+        {"status", answer_status}, {"volumes", answer_volumes}, {"stats", answer_stats},
+        {"events", answer_events}, {"flush", answer_flush},     {"shutdown", answer_shutdown},
     };
     const char *verb = json_string_value(json_object_get(request, "verb"));
 

@@ -24,7 +24,7 @@ static const struct ctl_verb verbs[] = {
     {"pause-fill", "VOLUME", "let reads leave the cache as it is", false, NULL},
     {"resume-fill", "VOLUME", "let reads fill the cache again", false, NULL},
     {"mrc", "VOLUME", "miss ratio against cache size", false, NULL},
-    {"events", "[--follow]", "what happened", false, NULL},
+    {"events", "[--follow]", "what happened, also before the last start", false, ctl_events_run},
     {"top", "", "what happens", false, NULL},
     {"reload", "", "read the configuration again", false, NULL},
     {"shutdown", "[--flush]", "stop the daemon; dirty data stays on flash", false,

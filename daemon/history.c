@@ -14,14 +14,25 @@
 #define RATE_SAMPLES 10u
 
 /* X(name): the columns, in order. */
-#define COLUMNS(X)                                                                        \
-    X(seconds)                                                                            \
-    X(dirty_bytes)                                                                        \
-    X(ram_bytes)                                                                          \
-    X(flash_bytes) X(zeros_bytes) X(backing_bytes) X(written_bytes) X(destaged_bytes)     \
-        X(read_ram_count) X(read_ram_seconds) X(read_flash_count) X(read_flash_seconds)   \
-            X(read_backing_count) X(read_backing_seconds) X(write_count) X(write_seconds) \
-                X(flush_count) X(flush_seconds)
+#define COLUMNS(X)          \
+    X(seconds)              \
+    X(dirty_bytes)          \
+    X(ram_bytes)            \
+    X(flash_bytes)          \
+    X(zeros_bytes)          \
+    X(backing_bytes)        \
+    X(written_bytes)        \
+    X(destaged_bytes)       \
+    X(read_ram_count)       \
+    X(read_ram_seconds)     \
+    X(read_flash_count)     \
+    X(read_flash_seconds)   \
+    X(read_backing_count)   \
+    X(read_backing_seconds) \
+    X(write_count)          \
+    X(write_seconds)        \
+    X(flush_count)          \
+    X(flush_seconds)
 
 struct sample {
 #define X(name) double name;

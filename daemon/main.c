@@ -17,6 +17,7 @@
 #include "daemon/background.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
+#include "daemon/events.h"
 #include "daemon/limits.h"
 #include "daemon/notify.h"
 #include "daemon/preflight.h"
@@ -254,6 +255,8 @@ static int start(struct daemon *daemon, const struct options *options, char *why
     error = control_socket_open(&daemon->socket, daemon->config->daemon.control, why, WHY_BYTES);
     if (error)
         return error;
+    if (events_begin(daemon->config->daemon.state_dir, ignored, sizeof(ignored)) != 0)
+        log_warning("events are not kept", LOG_STR("reason", ignored));
     error = service_start(&daemon->service, daemon->config, options->config_path, why, WHY_BYTES);
     if (!error) {
         error = control_begin(&daemon->control, &control, why, WHY_BYTES);
@@ -280,6 +283,7 @@ static int stop(struct daemon *daemon, char *why)
 static int run(struct daemon *daemon, const struct options *options, int background)
 {
     char why[WHY_BYTES] = "";
+    int error;
 
     daemon->signal_fd = signals_take();
     daemon->shutdown_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -290,6 +294,7 @@ static int run(struct daemon *daemon, const struct options *options, int backgro
     limits_raise();
     if (start(daemon, options, why) != 0) {
         log_error("cannot start", LOG_STR("reason", why));
+        events_end();
         return EXIT_FAILURE;
     }
     log_notice("blkcached serves", LOG_STR("version", PACKAGE_VERSION),
@@ -300,12 +305,13 @@ static int run(struct daemon *daemon, const struct options *options, int backgro
     if (background >= 0)
         background_ready(background);
     serve(daemon);
-    if (stop(daemon, why) != 0) {
+    error = stop(daemon, why);
+    if (error)
         log_error("stopped, but not cleanly", LOG_STR("reason", why));
-        return EXIT_FAILURE;
-    }
-    log_notice("stopped");
-    return EXIT_SUCCESS;
+    else
+        log_notice("stopped");
+    events_end();
+    return error ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int check(const struct config *config, const char *path)
