@@ -76,7 +76,8 @@
       "number of the ublk device; not available in this version: refused")                       \
     X(nbd, toggle, 0, 0, NULL, "true", "export the volume over NBD")                             \
     X(destage, choice, 0, 0, "sorted|ordered", "sorted",                                         \
-      "order of writing dirty data back; only \"sorted\" is available in this version")          \
+      "order of writing dirty data back: the fastest, or so that the backing store alone is "    \
+      "always what a disk could have left; \"ordered\" needs mode write-back")                   \
     X(dirty_max, percent, 1, 95, NULL, "50",                                                     \
       "share of the cache that dirty data may take before writers are slowed down")              \
     X(sequential_cutoff, size, 0, CONFIG_TIB, NULL, "4M",                                        \

@@ -10,6 +10,7 @@
 
 #include "common/size.h"
 #include "engine/format.h"
+#include "engine/shard.h"
 
 /* The setting of `key` in a group, or the group itself when the key is not given. */
 static const config_setting_t *place(const config_setting_t *group, const char *key)
@@ -272,10 +273,6 @@ static void check_available(const struct config_volume *volume, unsigned index,
                             volume_path(path, index, "ublk"),
                             "ublk devices are not available in this version; take the key away and "
                             "use NBD");
-    if (volume->destage != 0)
-        config_report_error(report, place(volume->setting, "destage"),
-                            volume_path(path, index, "destage"),
-                            "ordered destaging is not available in this version; use \"sorted\"");
     if (volume->share_min != 0)
         config_report_warning(report, place(volume->setting, "share_min"),
                               volume_path(path, index, "share_min"),
@@ -284,6 +281,18 @@ static void check_available(const struct config_volume *volume, unsigned index,
         config_report_warning(report, place(volume->setting, "share_max"),
                               volume_path(path, index, "share_max"),
                               "shares have no effect in this version");
+}
+
+static void check_destage(const struct config_volume *volume, unsigned index,
+                          struct config_report *report)
+{
+    char path[CONFIG_PATH_BYTES];
+
+    if (volume->destage == DESTAGE_ORDERED && volume->mode != MODE_WRITE_BACK)
+        config_report_error(report, place(volume->setting, "destage"),
+                            volume_path(path, index, "destage"),
+                            "\"ordered\" is for mode \"write-back\" only: the other modes hold "
+                            "nothing back that could be ordered; use \"sorted\"");
 }
 
 static void check_shares(const struct config *config, struct config_report *report)
@@ -323,6 +332,7 @@ static void check_volumes(const struct config *config, struct config_report *rep
         if (config->volumes[i].backing != NULL)
             check_backing(config, i, report);
         check_available(&config->volumes[i], i, report);
+        check_destage(&config->volumes[i], i, report);
     }
     check_shares(config, report);
 }

@@ -170,10 +170,12 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     struct counters counters;
     char backing[256] = "";
     uint64_t dirty = cache_dirty_blocks(service->cache, volume->id);
+    struct cache_epochs epochs;
+    json_t *json;
 
     cache_counters(service->cache, volume->id, &counters);
     backing_state(volume->backing, backing, sizeof(backing));
-    return json_pack(
+    json = json_pack(
         "{s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
         volume->name, "state", volume_state(service->cache, volume->id, backing), "mode",
         mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
@@ -184,6 +186,13 @@ static json_t *volume_json(struct service *service, struct volume *volume)
         number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
         number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
         control_reads(&counters));
+    json_object_set_new(json, "destage",
+                        json_string(volume->destage == DESTAGE_ORDERED ? "ordered" : "sorted"));
+    if (cache_epochs(service->cache, volume, &epochs)) {
+        json_object_set_new(json, "backing_consistent", json_boolean(epochs.consistent));
+        json_object_set_new(json, "backing_age_seconds", json_real((double)epochs.age_ns / 1e9));
+    }
+    return json;
 }
 
 json_t *control_volumes(struct service *service)

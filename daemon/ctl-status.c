@@ -85,6 +85,28 @@ static void volume_rows(struct table *table, const json_t *volumes)
     }
 }
 
+/* What would be left if the flash were lost now. */
+static void print_ordered(const json_t *volumes, const char *indent)
+{
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(volumes, i, volume)
+    {
+        const json_t *age = json_object_get(volume, "backing_age_seconds");
+
+        if (age == NULL)
+            continue;
+        if (is_true(volume, "backing_consistent"))
+            printf("%s%s: the backing store alone is consistent, %.1f s old\n", indent,
+                   text_of(volume, "name"), json_number_value(age));
+        else
+            printf("%s%s: the backing store alone is not consistent, until what the last stop left "
+                   "dirty is destaged\n",
+                   indent, text_of(volume, "name"));
+    }
+}
+
 static void print_volumes(const json_t *volumes, const char *indent)
 {
     static const char *const titles[] = {"VOLUME", "SIZE", "MODE",    "STATE",  "DIRTY",
@@ -100,6 +122,7 @@ static void print_volumes(const json_t *volumes, const char *indent)
         table_cell(&table, "%s", titles[i]);
     volume_rows(&table, volumes);
     table_end(&table, indent, stdout);
+    print_ordered(volumes, indent);
 }
 
 /* ---- status --------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ bool destage_idle(const struct shard *shard)
 bool destage_written(struct shard *shard, uint32_t slot)
 {
     struct destage *destage = &shard->destage;
+    struct shard_volume *volume;
 
     if (shard->slots[slot].bits & SLOT_WRITTEN)
         return true;
@@ -54,6 +55,9 @@ bool destage_written(struct shard *shard, uint32_t slot)
         destage->flush_due_ns = shard->now_ns + FLUSH_DELAY_NS;
     destage->written[(destage->written_head + destage->written_count++) % WRITTEN_MAX] = slot;
     shard->slots[slot].bits |= SLOT_WRITTEN;
+    volume = shard_volume(shard, key_volume(slot_key(&shard->slots[slot])));
+    if (volume && volume->epochs)
+        volume->epochs->written++;
     atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
     tick_want(shard, destage->flush_due_ns);
     return true;
@@ -69,6 +73,13 @@ static uint64_t backoff_max_ns(const struct shard_volume *volume)
     return part < BACKOFF_MIN_NS ? BACKOFF_MIN_NS : part;
 }
 
+static void volume_failing_set(struct shard *shard, struct shard_volume *volume, bool failing)
+{
+    if (volume->failing != failing && volume->epochs) /* other shards have to wait for this one */
+        volume->epochs->changed = shard->epochs_changed = true;
+    volume->failing = failing;
+}
+
 static void volume_failed(struct shard *shard, struct shard_volume *volume, struct actions *out)
 {
     volume->counters.destage_errors++;
@@ -76,7 +87,7 @@ static void volume_failed(struct shard *shard, struct shard_volume *volume, stru
         action_notice(out, NOTICE_BACKING_ERROR, volume->id, 0);
     if (!volume->failing)
         volume->failing_since_ns = shard->now_ns;
-    volume->failing = true;
+    volume_failing_set(shard, volume, true);
     /* What was under way when it began to fail tells nothing new. */
     if (shard->now_ns < volume->backoff_until_ns)
         return;
@@ -87,11 +98,11 @@ static void volume_failed(struct shard *shard, struct shard_volume *volume, stru
     tick_want(shard, volume->backoff_until_ns);
 }
 
-static void volume_works(struct shard_volume *volume, struct actions *out)
+static void volume_works(struct shard *shard, struct shard_volume *volume, struct actions *out)
 {
     if (volume->failing)
         action_notice(out, NOTICE_BACKING_BACK, volume->id, 0);
-    volume->failing = false;
+    volume_failing_set(shard, volume, false);
     volume->backoff_ns = 0;
     volume->backoff_until_ns = 0;
 }
@@ -159,12 +170,32 @@ static void backing_flush(struct shard *shard, uint16_t volume, struct actions *
     destage->flush_around = v ? v->around_writes : 0;
 }
 
+/* An epoch waits for it. */
+static bool epoch_flush_consider(struct shard *shard, struct actions *out)
+{
+    for (uint32_t i = 0; shard->epochs_used > 0 && i < shard->volume_count; i++) {
+        const struct shard_volume *volume = &shard->volumes[i];
+
+        if (!epoch_wants_flush(volume, shard))
+            continue;
+        if (shard->now_ns < volume->backoff_until_ns) {
+            tick_want(shard, volume->backoff_until_ns);
+            continue;
+        }
+        backing_flush(shard, volume->id, out);
+        return true;
+    }
+    return false;
+}
+
 static void backing_flush_consider(struct shard *shard, struct actions *out)
 {
     struct destage *destage = &shard->destage;
 
     /* A segment being reclaimed waits for what the queue holds. */
     if (destage->flush_backing_busy || (shard->stopping && reclaim_idle(shard)))
+        return;
+    if (epoch_flush_consider(shard, out))
         return;
     if (destage->written_count > 0) {
         uint32_t slot = destage->written[destage->written_head];
@@ -211,6 +242,21 @@ static void around_lost(struct shard_volume *volume)
     volume->debt_lost = volume->around_writes++;
 }
 
+static void slot_written_end(struct shard *shard, uint32_t id, bool flushed)
+{
+    struct slot *slot = &shard->slots[id];
+    struct shard_volume *volume = shard_volume(shard, key_volume(slot_key(slot)));
+
+    slot->bits &= (uint16_t)~SLOT_WRITTEN;
+    if (volume && volume->epochs)
+        volume->epochs->written--;
+    if (!flushed)
+        return;
+    slot_clean(shard, id);
+    if (epoch_outdated(shard, id)) /* it was kept only for this */
+        index_drop(shard, id);
+}
+
 void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out)
 {
     struct destage *destage = &shard->destage;
@@ -229,11 +275,8 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
             continue;
         }
         destage->written_count--;
-        if (slot->bits & SLOT_WRITTEN) { /* else it was superseded meanwhile */
-            slot->bits &= (uint16_t)~SLOT_WRITTEN;
-            if (event->result >= 0)
-                slot_clean(shard, id);
-        }
+        if (slot->bits & SLOT_WRITTEN) /* else it was superseded meanwhile */
+            slot_written_end(shard, id, event->result >= 0);
         shard_flash_read_end(shard, id);
     }
     shard->unblock = true;
@@ -246,7 +289,9 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
         return;
     }
     volume->around_flushed = destage->flush_around;
-    volume_works(volume, out);
+    if (volume->epochs)
+        volume->epochs->changed = shard->epochs_changed = true;
+    volume_works(shard, volume, out);
     if (volume->dirty == volume->lost)
         volume->destage_all = false;
     watermark_advance(shard, out);
@@ -262,7 +307,17 @@ static bool slot_eligible(struct shard *shard, const struct slot *slot)
                        SLOT_BAD)) != (SLOT_LINKED | SLOT_DIRTY))
         return false;
     volume = shard_volume(shard, key_volume(slot_key(slot)));
-    return volume && shard->now_ns >= volume->backoff_until_ns;
+    return volume && shard->now_ns >= volume->backoff_until_ns &&
+           epoch_may_destage(shard, volume, (uint32_t)(slot - shard->slots));
+}
+
+/* Not to wait until its segment is old: its epoch has ended. */
+static bool slot_urgent(const struct shard *shard, uint32_t id)
+{
+    const struct shard_volume *volume =
+        shard_volume(shard, key_volume(slot_key(&shard->slots[id])));
+
+    return volume && epoch_urgent(shard, volume, id);
 }
 
 static void window_sift(struct window_item *items, uint32_t root, uint32_t count)
@@ -315,7 +370,7 @@ static bool destage_all_wanted(const struct shard *shard)
     return false;
 }
 
-static void segment_gather(struct shard *shard, uint32_t index, uint32_t *looked)
+static void segment_gather(struct shard *shard, uint32_t index, bool young, uint32_t *looked)
 {
     struct destage *destage = &shard->destage;
     const struct segment *segment = &shard->segments[index];
@@ -329,7 +384,7 @@ static void segment_gather(struct shard *shard, uint32_t index, uint32_t *looked
         (*looked)++;
         if (slot->bits & SLOT_DIRTY)
             found++;
-        if (!slot_eligible(shard, slot))
+        if (!slot_eligible(shard, slot) || (young && !slot_urgent(shard, base + i)))
             continue;
         destage->window[destage->window_count++] =
             (struct window_item){.key = slot_key(slot), .slot = base + i};
@@ -342,6 +397,7 @@ static void window_gather(struct shard *shard, bool urgent)
 {
     struct destage *destage = &shard->destage;
     uint32_t looked = 0, i = destage->gather_next;
+    bool ordered = epoch_due(shard), young = false;
 
     destage->window_count = destage->window_next = 0;
     destage->gather_next = NONE;
@@ -354,7 +410,9 @@ static void window_gather(struct shard *shard, bool urgent)
             continue;
         if (!urgent && segment->opened_ns + AGE_NS > shard->now_ns) {
             tick_want(shard, segment->opened_ns + AGE_NS);
-            break;
+            young = true;
+            if (!ordered)
+                break;
         }
         if (looked > SCAN_SLOTS) {
             if (destage->window_count == 0) {
@@ -363,7 +421,7 @@ static void window_gather(struct shard *shard, bool urgent)
             }
             break;
         }
-        segment_gather(shard, i, &looked);
+        segment_gather(shard, i, young, &looked);
         if (destage->window_count == DESTAGE_WINDOW)
             break;
     }
@@ -509,12 +567,16 @@ static bool run_start(struct shard *shard, struct actions *out)
 static void runs_start(struct shard *shard, struct actions *out)
 {
     struct destage *destage = &shard->destage;
-    uint32_t most = pressure(shard) || destage_all_wanted(shard) ? DESTAGE_RUNS : 2;
+    bool hurry = pressure(shard) || destage_all_wanted(shard) || epoch_due(shard);
+    uint32_t most = hurry ? DESTAGE_RUNS : 2;
+    bool skipped = false;
 
     while (destage->window_next < destage->window_count && destage->active_count < most &&
            destage->written_count + (destage->active_count + 1) * REGION_BLOCKS <= WRITTEN_MAX &&
            !actions_full(out) && !shard->stopping)
-        run_start(shard, out);
+        skipped |= !run_start(shard, out);
+    if (skipped && destage->active_count == 0) /* its block is being read, say */
+        tick_want(shard, shard->now_ns + RETRY_NS);
     if (destage->window_next == destage->window_count || shard->stopping)
         destage->state = DESTAGE_IDLE;
 }
@@ -571,7 +633,7 @@ void destage_write_done(struct shard *shard, const struct event *event, struct a
         if (volume) {
             volume->counters.destage_blocks += action->count;
             volume->counters.destage_writes++;
-            volume_works(volume, out);
+            volume_works(shard, volume, out);
         }
     }
     if (run->ios == 0)

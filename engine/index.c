@@ -168,6 +168,10 @@ void slot_clean(struct shard *shard, uint32_t id)
     assert(slot->bits & SLOT_DIRTY);
     if (slot->bits & SLOT_BAD)
         slot_lost(shard, id, -1);
+    else
+        epoch_remove(shard, id);
+    if (slot->bits & SLOT_WRITTEN && volume && volume->epochs)
+        volume->epochs->written--;
     slot_unreadable(shard, id, false);
     slot->bits &= (uint16_t) ~(SLOT_DIRTY | SLOT_WRITTEN);
     segment_dirty_take(shard, slot_segment(shard, id));
@@ -193,7 +197,8 @@ void index_drop(struct shard *shard, uint32_t id)
 }
 
 /* The batch with `id` is on flash: readers may see it, older records of the block are superseded.
- * When a newer one was published first, this one is garbage at once. */
+ * When a newer one was published first, this one is garbage at once.  Ordered destaging keeps the
+ * last version of each epoch until that is on the backing store (hazard 18). */
 void index_publish(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
@@ -215,10 +220,13 @@ void index_publish(struct shard *shard, uint32_t id)
         if (slot_key(o) != key || o->bits & SLOT_PENDING || is_frame(shard, other))
             continue;
         if (newer && !MUTANT(1)) {
+            if (epoch_retains(shard, id, other))
+                continue;
             index_drop(shard, id);
             return;
         }
-        index_drop(shard, other);
+        if (!epoch_retains(shard, other, id))
+            index_drop(shard, other);
     }
 }
 

@@ -105,8 +105,8 @@ static void batch_pieces_ended(struct shard *shard, struct batch *batch, struct 
     }
 }
 
-/* Appends entry i of a failed batch elsewhere, with its LSN, unless nobody needs it any more. */
-static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
+/* Entry i of a failed batch, unless nobody needs it any more, is appended elsewhere with its LSN. */
+static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
 {
     const struct entry *entry = &batch->header->entries[i];
     struct piece *piece = batch->pieces[i];
@@ -140,6 +140,7 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
                                      .data = batch->data[i],
                                      .piece = piece,
                                      .frame = NONE,
+                                     .from = batch->slots[i],
                                      .fua = batch->fua},
                     out);
     if (id == NONE)
@@ -149,6 +150,15 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
         shard_flash_read_end(shard, batch->slots[i]);
     }
     piece->slots[entry->block - piece->block] = id;
+}
+
+static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
+{
+    uint8_t kind = batch->header->entries[i].kind;
+
+    entry_append(shard, batch, i, out);
+    if (kind == ENTRY_DIRTY || kind == ENTRY_ZERO) /* only now: its epoch must last until here */
+        epoch_remove(shard, batch->slots[i]);
 }
 
 static bool in_flight(const struct shard *shard, uint32_t id)
@@ -252,6 +262,8 @@ void log_batch_done(struct shard *shard, struct batch *batch, int result, struct
         batch_failed_retry(shard, out);
     }
     shard->unblock = true;
+    if (shard->tags) /* an epoch that is over may have waited for it */
+        tick_want(shard, shard->now_ns);
     log_seal_event(shard, core, out);
 }
 

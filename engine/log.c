@@ -317,12 +317,15 @@ uint32_t log_append(struct shard *shard, const struct append *append, struct act
     uint32_t i = batch->header->entry_count, id = NONE;
     struct entry *entry = &batch->header->entries[i];
     struct segment *segment = &shard->segments[batch->segment];
+    uint64_t epoch = append->epoch;
 
     if (append->kind != ENTRY_ABSENT)
         id = slot_take(shard, batch, append);
+    if (id != NONE && shard->tags)
+        epoch = epoch_append(shard, id, append);
     *entry = (struct entry){
         .lsn = append->lsn ? append->lsn : shard->next_lsn++,
-        .epoch = append->epoch,
+        .epoch = epoch,
         .block = key_block(append->key),
         .crc = append->crc,
         .slot = id == NONE ? ENTRY_SLOT_NONE : slot_in_segment(shard, id),

@@ -162,6 +162,8 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
     if (!(slot->bits & SLOT_LINKED) || slot->bits & SLOT_PENDING || slot_key(slot) != key)
         return true;
     if (slot->bits & SLOT_DIRTY) {
+        bool outdated = epoch_outdated(shard, id);
+
         if (!mismatch) {
             if (!(slot->bits & SLOT_UNREADABLE))
                 action_notice(out, NOTICE_DIRTY_UNREADABLE, key_volume(key),
@@ -171,11 +173,14 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
             slot_unreadable(shard, id, false);
             slot->bits |= SLOT_BAD;
             slot_lost(shard, id, 1);
+            epoch_remove(shard, id);
             if (volume)
                 volume->counters.lost_blocks++;
             action_notice(out, NOTICE_DIRTY_LOST, key_volume(key), key_block(key) * BLOCK_BYTES);
+            if (outdated) /* the newer version is unharmed */
+                index_drop(shard, id);
         }
-        return false;
+        return outdated;
     }
     if (!(slot->bits & SLOT_BAD)) {
         /* It stays linked, so that a later write around the cache still finds it on flash (I14). */

@@ -10,16 +10,18 @@ bool reclaim_slot_hot(const struct slot *slot)
            slot->bits & SLOT_USE;
 }
 
-bool reclaim_slot_copyable(const struct slot *slot)
+bool reclaim_slot_copyable(const struct shard *shard, uint32_t id)
 {
-    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE | SLOT_ZERO |
-                          SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY);
+    return (shard->slots[id].bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE |
+                                     SLOT_ZERO | SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY) &&
+           !epoch_outdated(shard, id);
 }
 
 /* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
-static bool slot_kept(const struct shard *shard, const struct slot *slot)
+static bool slot_kept(const struct shard *shard, uint32_t id)
 {
-    return reclaim_slot_hot(slot) || (shard->reclaim.compact && reclaim_slot_copyable(slot));
+    return reclaim_slot_hot(&shard->slots[id]) ||
+           (shard->reclaim.compact && reclaim_slot_copyable(shard, id));
 }
 
 /* Reads a stretch across cold gaps: what is kept of it becomes one batch. A batch, with its header,
@@ -31,8 +33,7 @@ void reclaim_copy_next(struct shard *shard, struct actions *out)
     struct action *action;
     uint32_t end;
 
-    while (reclaim->cursor < shard->usable_end &&
-           !slot_kept(shard, &shard->slots[base + reclaim->cursor]))
+    while (reclaim->cursor < shard->usable_end && !slot_kept(shard, base + reclaim->cursor))
         reclaim->cursor++;
     if (reclaim->cursor == shard->usable_end || shard->flash_failed) {
         reclaim_headers_start(shard, out);
@@ -40,7 +41,7 @@ void reclaim_copy_next(struct shard *shard, struct actions *out)
     }
     end = reclaim->cursor + BATCH_ENTRIES_MAX;
     end = end < shard->usable_end ? end : shard->usable_end;
-    while (!slot_kept(shard, &shard->slots[base + end - 1]))
+    while (!slot_kept(shard, base + end - 1))
         end--;
     reclaim->read_slot = base + reclaim->cursor;
     reclaim->read_count = end - reclaim->cursor;
@@ -87,7 +88,7 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
     const struct entry *entry = footer_entry(shard, slot);
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
 
-    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, &shard->slots[slot]))
+    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, slot))
         return;
     if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
         return;
@@ -101,6 +102,7 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
                          .count = 1,
                          .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
                          .frame = NONE,
+                         .from = slot,
                          .reinserted = true},
         out);
     shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));

@@ -87,9 +87,12 @@ static void live_map_fill(const struct shard *shard, struct segment_header *head
     uint32_t base = index << shard->segment_shift;
 
     header->map_valid = 1;
-    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
-        if (shard->slots[base + i].bits & SLOT_LINKED || MUTANT(101))
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        bool live = shard->slots[base + i].bits & SLOT_LINKED && !epoch_outdated(shard, base + i);
+
+        if (live || MUTANT(101))
             header->map[i / 8] |= (uint8_t)(1u << i % 8);
+    }
 }
 
 static void give_up(struct shard *shard, struct actions *out)
@@ -285,8 +288,8 @@ static struct census segment_census(struct shard *shard, uint32_t index)
             continue;
         census.dirty++;
         volume = shard_volume(shard, key_volume(slot_key(slot)));
-        if (slot->bits & (SLOT_BAD | SLOT_UNREADABLE) || !volume || volume->failing)
-            census.stuck++, census.copyable += reclaim_slot_copyable(slot);
+        if (slot->bits & (SLOT_BAD | SLOT_UNREADABLE) || !volume || volume_failing(volume))
+            census.stuck++, census.copyable += reclaim_slot_copyable(shard, base + i);
     }
     return census;
 }

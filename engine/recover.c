@@ -362,8 +362,10 @@ static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
     shard->recovery_entries++;
-    if (dirty)
+    if (dirty) {
         slot_dirty(shard, id);
+        epoch_recovered(shard, id);
+    }
 }
 
 void recovery_entry_replay(struct shard *shard, uint32_t index, const struct entry *entry)

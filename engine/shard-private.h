@@ -11,6 +11,7 @@
  *   write-merge.c     partial blocks
  *   write-backing.c   write-through, write-around
  *   destage.c         dirty blocks to the backing store, watermark
+ *   epoch.c           ordered destaging: which epoch a dirty slot belongs to
  *   reclaim.c         the hand: generation bumps, kept segments
  *   reclaim-copy.c    reinsertion
  *   recover.c         from flash to index; recover-scan.c: segments without a footer;
@@ -337,8 +338,30 @@ struct recovery {
 
 /* ---- volumes ---------------------------------------------------------------------------- */
 
+/* An epoch of which something is dirty in this shard. */
+struct epoch {
+    uint64_t number;   /* 0: what was recovered */
+    uint64_t ended_ns; /* 0: not yet */
+    uint64_t count;    /* slots: dirty and in good order, or pending */
+};
+
+struct epochs { /* NULL in a volume: not ordered */
+    struct epoch *ring;
+    uint16_t first; /* sequence number of the oldest; a slot's tag is that of its epoch */
+    uint32_t count;
+    uint64_t now;           /* what new records get */
+    uint64_t oldest;        /* what may be destaged */
+    uint64_t written;       /* slots with SLOT_WRITTEN */
+    bool changed;           /* perhaps nothing of the oldest is left */
+    bool told_failing;      /* what was reported last */
+    bool failing_elsewhere; /* another shard cannot destage */
+};
+
+#define EPOCHS_MAX 2048u /* of a volume, in one shard */
+
 struct shard_volume {
     struct volume_policy policy;
+    struct epochs *epochs;
     struct counters counters;
     uint64_t dirty, lost, unreadable;
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
@@ -366,6 +389,11 @@ struct shard {
     uint32_t frame_count;
 
     struct slot *slots;
+    uint16_t *tags; /* by slot: sequence number of its epoch; NULL: no volume is ordered */
+    struct epochs *epochs;
+    struct epoch *epoch_pool;
+    uint32_t epochs_used;
+    bool epochs_changed;
     uint32_t *buckets;
     uint32_t bucket_count;
 
@@ -526,6 +554,7 @@ struct append {
     unsigned char *data;
     struct piece *piece;
     uint32_t frame; /* promoted from, or NONE */
+    uint32_t from;  /* with an LSN: the slot it was in, whose epoch it keeps */
     bool reinserted;
     bool fua;
 };
@@ -631,6 +660,35 @@ bool destage_written(struct shard *shard, uint32_t slot); /* I4: queue for the n
 void window_sort(struct window_item *items, uint32_t count);
 bool destage_idle(const struct shard *shard);
 
+/* ---- epoch.c: all of these may be asked of any volume ----------------------------------- */
+
+void epochs_attach(struct shard *shard, struct shard_volume *volume);
+uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *append);
+void epoch_recovered(struct shard *shard, uint32_t id);
+void epoch_remove(struct shard *shard, uint32_t id); /* clean, lost, or not there any more */
+/* Must this dirty slot stay although a newer version is published? */
+bool epoch_retains(const struct shard *shard, uint32_t older, uint32_t newer);
+/* Is it an older version, kept only to be destaged? */
+bool epoch_outdated(const struct shard *shard, uint32_t id);
+/* No room for a record that arrived in this epoch. */
+bool epoch_full(const struct shard *shard, const struct shard_volume *volume, uint64_t epoch);
+/* Does the order allow that this dirty slot is destaged now; should it be at once? */
+bool epoch_may_destage(const struct shard *shard, const struct shard_volume *volume, uint32_t id);
+bool epoch_urgent(const struct shard *shard, const struct shard_volume *volume, uint32_t id);
+bool epoch_due(const struct shard *shard); /* something is urgent, and not written yet */
+/* All of the oldest epoch is written, and it is over: flush the backing store. */
+bool epoch_wants_flush(const struct shard_volume *volume, const struct shard *shard);
+/* Here or, where this shard has to wait for them, in others. */
+bool volume_failing(const struct shard_volume *volume);
+/* How late it is, in permille of what it may be. */
+uint64_t epoch_late_permille(const struct shard *shard, const struct shard_volume *volume);
+void epoch_report(struct shard *shard, struct actions *out);
+
+static inline bool epoch_around(const struct shard_volume *volume, const struct piece *piece)
+{
+    return !volume->epochs || piece->epoch <= volume->epochs->oldest;
+}
+
 /* ---- reclaim.c -------------------------------------------------------------------------- */
 
 #define RETRY_NS UINT64_C(2000000)
@@ -641,7 +699,8 @@ void reclaim_headers_start(struct shard *shard, struct actions *out);
 
 /* reclaim-copy.c */
 bool reclaim_slot_hot(const struct slot *slot);
-bool reclaim_slot_copyable(const struct slot *slot); /* dirty, and in good order */
+/* Dirty, in good order, and the newest version. */
+bool reclaim_slot_copyable(const struct shard *shard, uint32_t id);
 bool reclaim_footer_valid(const struct shard *shard, uint32_t segment);
 void reclaim_copy_next(struct shard *shard, struct actions *out);
 void reclaim_copy_append(struct shard *shard, struct actions *out);

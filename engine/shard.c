@@ -34,6 +34,8 @@ static void geometry_set(struct shard *shard, const struct shard_config *config)
     shard->bucket_count = shard->slot_count + shard->frame_count;
     shard->ghost_sets = shard->slot_count / 16;
     shard->batch_count = 2u * config->cores + 16;
+    if (shard->config.epochs_max == 0)
+        shard->config.epochs_max = EPOCHS_MAX;
 }
 
 static void memory_carve(struct shard *shard, struct carver *carver)
@@ -42,6 +44,14 @@ static void memory_carve(struct shard *shard, struct carver *carver)
 
     shard->slots =
         carve(carver, ((size_t)shard->slot_count + shard->frame_count) * sizeof(struct slot), 64);
+    if (shard->config.ordered_volumes > 0) {
+        uint32_t volumes = shard->config.ordered_volumes;
+
+        shard->tags = carve(carver, (size_t)shard->slot_count * sizeof(uint16_t), 64);
+        shard->epochs = carve(carver, volumes * sizeof(struct epochs), 64);
+        shard->epoch_pool =
+            carve(carver, (size_t)volumes * shard->config.epochs_max * sizeof(struct epoch), 64);
+    }
     shard->buckets = carve(carver, (size_t)shard->bucket_count * sizeof(uint32_t), 64);
     shard->ghosts = carve(carver, (size_t)shard->ghost_sets * 16 * sizeof(uint16_t), 64);
     shard->frames = carve(carver, (size_t)shard->frame_count * sizeof(struct frame), 64);
@@ -313,6 +323,8 @@ void shard_step(struct shard *shard, uint64_t now_ns, const struct event *events
         write_progress(shard, out);
     if (shard->stopping)
         stop_progress(shard, out);
+    if (shard->epochs_changed)
+        epoch_report(shard, out);
 }
 
 /* ---- state ------------------------------------------------------------------------------ */
@@ -377,6 +389,8 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
     volume = &shard->volumes[shard->volume_index[id]];
     volume->id = id;
     volume->policy = *policy;
+    if (fresh)
+        epochs_attach(shard, volume);
     if (fresh && policy->backing_debt)
         volume->around_writes = 1; /* hazard 13 */
     tick_want(shard, shard->now_ns);

@@ -135,6 +135,7 @@ enum action_kind {
     ACTION_RESUME,        /* Step EVENT_REQUEST with the piece `owner` again, on its own core. */
     ACTION_RETIRE, /* Record segment number `offset` as retired in both superblocks, report. */
     ACTION_NOTICE, /* Something an operator wants to know: `slot` is an enum notice. */
+    ACTION_EPOCH,  /* Nothing of `volume`'s oldest epoch is left in this shard, see ORDERED. */
 };
 
 enum action_flags {
@@ -263,6 +264,8 @@ struct shard_config {
     uint64_t durable_lsn;    /* from the superblock */
     const uint32_t *retired; /* segment numbers on the device, from the superblock */
     uint32_t retired_count;
+    uint32_t ordered_volumes; /* at most so many volumes have ordered destaging */
+    uint32_t epochs_max;      /* of each of them, undestaged at once: a power of two; 0: 2048 */
 };
 
 #define SHARD_FRAMES_MIN 256u
@@ -321,6 +324,22 @@ struct shard_status {
 
 void shard_status(const struct shard *shard, struct shard_status *status);
 const struct counters *shard_counters(const struct shard *shard, uint16_t volume);
+
+/* ORDERED.  One coordinator per volume with ordered destaging, over all shards (see
+ * docs/ordered-destage.md).  After recovery, whenever an epoch ended, and after ACTION_EPOCH, it
+ *   1. tells each shard the volume's present epoch with shard_epoch_begin, and gets the oldest one
+ *      that has something dirty there (UINT64_MAX: none has); and asks shard_backing_fails;
+ *   2. takes the smallest of these and the present one, and whether any is failing; if something
+ *      of that is new, tells it each shard with shard_epoch_open: only this epoch may be destaged
+ *      from now on;
+ *   3. steps EVENT_TICK where shard_next_tick says so.
+ * What was recovered counts as epoch 0: real epochs begin with 1.  Both under the shard's lock. */
+uint64_t shard_epoch_begin(struct shard *shard, uint16_t volume, uint64_t epoch, uint64_t now_ns);
+void shard_epoch_open(struct shard *shard, uint16_t volume, uint64_t oldest, bool failing,
+                      uint64_t now_ns);
+
+/* When the oldest epoch ended that is not destaged in this shard; UINT64_MAX: all are. */
+uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t volume);
 
 /* Destage everything of `volume` (or of all, VOLUME_ALL) that is dirty now, without pacing. */
 #define VOLUME_ALL UINT16_MAX

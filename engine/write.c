@@ -66,7 +66,9 @@ static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *vo
 
     if (segments > used)
         used = segments;
-    if (used <= PACE_LOW_PERMILLE || volume->failing)
+    if (epoch_late_permille(shard, volume) > used)
+        used = epoch_late_permille(shard, volume);
+    if (used <= PACE_LOW_PERMILLE || volume_failing(volume))
         return 0;
     used = used > 1000 ? 1000 : used;
     delay = 2 * shard->destage.block_ns * piece->count * (used - PACE_LOW_PERMILLE) /
@@ -164,7 +166,7 @@ static bool volume_full(const struct shard *shard, const struct piece *piece)
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     return piece->state != WRITE_ABSENT_APPEND && volume &&
-           volume->dirty >= dirty_high(shard, volume);
+           (volume->dirty >= dirty_high(shard, volume) || epoch_full(shard, volume, piece->epoch));
 }
 
 static bool room_for(const struct shard *shard, const struct piece *piece)
@@ -289,7 +291,7 @@ static bool goes_around(const struct shard *shard, const struct shard_volume *vo
                         const struct piece *piece)
 {
     if (volume->policy.mode != MODE_WRITE_AROUND && volume->policy.mode != MODE_PASS_THROUGH &&
-        !(piece->flags & PIECE_AROUND))
+        !(piece->flags & PIECE_AROUND && epoch_around(volume, piece)))
         return false;
     return range_state(shard, piece) == 0; /* I23: a dirty block stays in the log */
 }
@@ -455,7 +457,7 @@ static void stalled_expire(struct shard *shard, struct actions *out)
 
     while ((piece = *link) && !actions_full(out)) {
         const struct shard_volume *volume = shard_volume(shard, piece->volume);
-        bool failing = !volume || volume->failing;
+        bool failing = !volume || volume_failing(volume);
         uint64_t due = failing ? stall_due(shard, volume, piece) : UINT64_MAX;
 
         if (shard->stopping || shard->now_ns >= due) {

@@ -8,6 +8,7 @@
 
 #include "io/cache.h"
 #include "io/device.h"
+#include "io/epoch.h"
 #include "io/flush.h"
 #include "io/request.h"
 #include "io/shard-runner.h"
@@ -29,6 +30,8 @@ struct cache_volume {
     /* Who must know of a flush that failed: clients, of the backing store's and of the flash's, and
      * destaging, by shard. */
     struct flush_party clients, clients_flash, destaging[SHARDS_MAX];
+
+    struct epoch_coordinator epochs; /* of ordered destaging */
 };
 
 /* A notice is written to the log at most once a second, with how many there were. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What control and metrics ask of a running cache: any thread, each shard under its lock. */
 #include <string.h>
+#include <time.h>
 
 #include "common/log.h"
 #include "io/cache-private.h"
@@ -105,6 +106,30 @@ bool cache_backing_fails(struct cache *cache, uint16_t volume)
         pthread_mutex_unlock(&runner->lock);
     }
     return fails;
+}
+
+bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache_epochs *epochs)
+{
+    const struct cache_volume *own = cache->by_id[volume->id];
+    uint64_t oldest_ns = UINT64_MAX, now_ns;
+    struct timespec now;
+
+    if (own == NULL || volume->destage != DESTAGE_ORDERED)
+        return false;
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+        uint64_t ended_ns;
+
+        pthread_mutex_lock(&runner->lock);
+        ended_ns = shard_epoch_ended_ns(runner->shard, volume->id);
+        pthread_mutex_unlock(&runner->lock);
+        oldest_ns = ended_ns < oldest_ns ? ended_ns : oldest_ns;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    epochs->age_ns = oldest_ns < now_ns ? now_ns - oldest_ns : 0;
+    epochs->consistent = atomic_load(&own->epochs.oldest) > 0;
+    return true;
 }
 
 void cache_destage_all(struct cache *cache, uint16_t volume)

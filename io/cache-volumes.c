@@ -171,6 +171,7 @@ static int open_volume(struct cache *cache, const struct cache_volume_config *co
     volume->index = cache->volume_count;
     cache->volumes[cache->volume_count++] = own;
     cache_volume_flush_init(own);
+    epoch_init(&own->epochs);
     snprintf(volume->name, sizeof(volume->name), "%s", config->name);
     snprintf(volume->description, sizeof(volume->description), "%s", config->backing);
     volume->mode = config->mode;
@@ -225,6 +226,7 @@ void cache_volumes_close(struct cache *cache)
     for (unsigned i = 0; i < cache->volume_count; i++) {
         backing_close(cache->volumes[i]->volume.backing);
         flush_destroy(&cache->volumes[i]->flush);
+        epoch_destroy(&cache->volumes[i]->epochs);
         free(cache->volumes[i]);
     }
     free(cache->volumes);

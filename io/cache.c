@@ -145,6 +145,15 @@ static unsigned char *map(size_t bytes)
     return memory;
 }
 
+static uint32_t ordered_volumes(const struct cache *cache)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < cache->volume_count; i++)
+        count += cache->volumes[i]->volume.destage == DESTAGE_ORDERED;
+    return count;
+}
+
 static int create_shard(struct cache *cache, struct shard_runner *runner)
 {
     const struct superblock *block = cache->superblock.block;
@@ -163,6 +172,7 @@ static int create_shard(struct cache *cache, struct shard_runner *runner)
         .durable_lsn = block->shards[runner->index].durable_lsn,
         .retired = block->retired,
         .retired_count = block->retired_count,
+        .ordered_volumes = ordered_volumes(cache),
     };
 
     memcpy(config.uuid, block->uuid, sizeof(config.uuid));
@@ -330,6 +340,8 @@ int cache_start(struct cache *cache, char *why, size_t why_bytes)
         return error;
     }
     cache->started = true;
+    for (unsigned i = 0; i < cache->volume_count; i++)
+        epoch_begin(cache->volumes[i]);
     cache_volumes_prune(cache);
     return 0;
 }

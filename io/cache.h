@@ -62,6 +62,15 @@ uint64_t cache_unreadable_blocks(struct cache *cache,
                                  uint16_t volume);              /* the flash fails to read */
 bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to it does */
 void cache_destage_all(struct cache *cache, uint16_t volume);   /* VOLUME_ALL */
+/* Of a volume with ordered destaging: how old what its backing store holds is, in ns since the
+ * oldest epoch ended that is not destaged (0: all are); and whether it is consistent, which it is
+ * not before all that was recovered is destaged.  False: the volume's destaging is not ordered. */
+struct cache_epochs {
+    uint64_t age_ns;
+    bool consistent;
+};
+bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache_epochs *epochs);
+
 const struct superblock *cache_superblock(const struct cache *cache);
 
 struct cache_facts {

@@ -108,15 +108,23 @@ static void finish(struct request *request)
         [REQUEST_FLUSH] = LATENCY_FLUSH, [REQUEST_CACHE] = LATENCY_OPS,
     };
     struct core *core = request->core;
+    struct volume *volume = request->volume;
     uint8_t op = ops[request->op];
+    bool ends = (op == LATENCY_WRITE || op == LATENCY_ZERO) && request->flags & REQUEST_FUA &&
+                volume->destage == DESTAGE_ORDERED;
     uint64_t now_ns = core->now_ns;
 
     if (now_ns == request->received_ns) /* within one turn: as good as nothing, but not nothing */
         now_ns = core_clock_ns();
     if (op != LATENCY_OPS && request->error == 0)
-        latency_add(&core->request->volumes[request->volume->index].latency[op][request->tier],
+        latency_add(&core->request->volumes[volume->index].latency[op][request->tier],
                     now_ns - request->received_ns);
+    /* What is sent after this answer may rely on it: the answer ends an epoch, too (hazard 18). */
+    if (ends)
+        atomic_fetch_add(&volume->epoch, 1);
     request->done(request);
+    if (ends)
+        epoch_advance(core, cache_volume_of(volume));
 }
 
 static void refuse(struct request *request, int error)
@@ -552,15 +560,13 @@ void request_submit(struct request *request)
         refuse(request, error);
         return;
     }
-    /* A FLUSH, and a write that is a flush of itself, ends an epoch (hazard 18). */
-    if (request->op == REQUEST_FLUSH || (request->flags & REQUEST_FUA))
+    if (request->op == REQUEST_FLUSH) { /* ends an epoch (hazard 18) */
         request->epoch = atomic_fetch_add(&volume->epoch, 1);
-    else
-        request->epoch = atomic_load_explicit(&volume->epoch, memory_order_relaxed);
-    if (request->op == REQUEST_FLUSH) {
-        start_flush(request);
+        start_flush(request); /* it may be over now */
+        epoch_advance(core, cache_volume_of(volume));
         return;
     }
+    request->epoch = atomic_load_explicit(&volume->epoch, memory_order_relaxed);
     set_range(request);
     if (request->op != REQUEST_READ && volume->mode != MODE_WRITE_BACK)
         raise_tier(request, TIER_BACKING);

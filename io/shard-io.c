@@ -309,6 +309,7 @@ void shard_io_carry_out(struct core *core, struct shard_runner *runner, const st
     case ACTION_REPLY: request_piece_done(core, request_piece_of(action->owner)); break;
     case ACTION_RESUME: request_piece_resume(core, request_piece_of(action->owner)); break;
     case ACTION_RETIRE: retire(core, begin(core, runner, action)); break;
+    case ACTION_EPOCH: epoch_advance(core, runner->cache->by_id[action->volume]); break;
     case ACTION_NOTICE: cache_notice(runner->cache, core_now(core), action); break;
     default: assert(!"unknown action");
     }

@@ -99,19 +99,56 @@ uint64_t shard_runner_flush_begin(struct shard_runner *runner)
     return token;
 }
 
+/* Under the lock, after something else than a step: true when the home core is to be woken. */
+static bool tick_moved(struct shard_runner *runner)
+{
+    uint64_t due_ns = shard_next_tick(runner->shard);
+    bool send;
+
+    if (due_ns >= runner->tick_due_ns)
+        return false;
+    runner->tick_due_ns = due_ns;
+    send = !runner->wake_queued;
+    runner->wake_queued = true;
+    return send;
+}
+
 void shard_runner_flush_end(struct shard_runner *runner, uint64_t token)
 {
-    uint64_t due_ns;
-    bool send = false;
+    bool send;
 
     pthread_mutex_lock(&runner->lock);
     shard_flush_end(runner->shard, token);
-    due_ns = shard_next_tick(runner->shard);
-    if (due_ns < runner->tick_due_ns) {
-        runner->tick_due_ns = due_ns;
-        send = !runner->wake_queued;
-        runner->wake_queued |= send;
-    }
+    send = tick_moved(runner);
+    pthread_mutex_unlock(&runner->lock);
+    if (send)
+        core_message_send(core_at(runner->home), &runner->wake);
+}
+
+uint64_t shard_runner_epoch_begin(struct shard_runner *runner, uint16_t volume, uint64_t epoch,
+                                  uint64_t now_ns, bool *failing)
+{
+    uint64_t held;
+    bool send;
+
+    pthread_mutex_lock(&runner->lock);
+    held = shard_epoch_begin(runner->shard, volume, epoch, now_ns);
+    *failing |= shard_backing_fails(runner->shard, volume);
+    send = tick_moved(runner);
+    pthread_mutex_unlock(&runner->lock);
+    if (send)
+        core_message_send(core_at(runner->home), &runner->wake);
+    return held;
+}
+
+void shard_runner_epoch_open(struct shard_runner *runner, uint16_t volume, uint64_t oldest,
+                             bool failing, uint64_t now_ns)
+{
+    bool send;
+
+    pthread_mutex_lock(&runner->lock);
+    shard_epoch_open(runner->shard, volume, oldest, failing, now_ns);
+    send = tick_moved(runner);
     pthread_mutex_unlock(&runner->lock);
     if (send)
         core_message_send(core_at(runner->home), &runner->wake);

@@ -101,6 +101,12 @@ void shard_runner_kick(struct shard_runner *runner);
 uint64_t shard_runner_flush_begin(struct shard_runner *runner);
 void shard_runner_flush_end(struct shard_runner *runner, uint64_t token);
 
+/* For ordered destaging (shard.h). */
+uint64_t shard_runner_epoch_begin(struct shard_runner *runner, uint16_t volume, uint64_t epoch,
+                                  uint64_t now_ns, bool *failing);
+void shard_runner_epoch_open(struct shard_runner *runner, uint16_t volume, uint64_t oldest,
+                             bool failing, uint64_t now_ns);
+
 /* shard-io.c */
 struct shard_io *shard_io_take(struct core *core);
 void shard_io_give(struct core *core, struct shard_io *io);

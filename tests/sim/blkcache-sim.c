@@ -55,6 +55,7 @@ static const struct option long_options[] = {
     {"shards", required_argument, NULL, 'H'},
     {"volumes", required_argument, NULL, 'V'},
     {"mode", required_argument, NULL, 'm'},
+    {"ordered", required_argument, NULL, 'O'},
     {"once", no_argument, NULL, 'o'},
     {"trace", no_argument, NULL, 'T'},
     {"mutant", required_argument, NULL, 'M'},
@@ -78,7 +79,7 @@ static void usage(FILE *to)
 {
     fputs("usage: blkcache-sim [--seed N] [--seeds N] [--rounds N] [--steps N] [--once] [--trace]\n"
           "         [--seconds N] [--jobs N] [--volatile 0|1] [--faults 0|1] [--cores 1..4]\n"
-          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--quiet]\n"
+          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--quiet]\n"
           "       blkcache-sim --script NAME|all --every crash|double|error [--variants N] "
           "[--stride N]\n"
           "       blkcache-sim --script NAME [--crash-at STEP] [--second-at STEP] [--variant N]\n"
@@ -110,6 +111,7 @@ static bool parse(struct options *options, int argc, char **argv)
         case 'H': options->choice.shards = (int)value; break;
         case 'V': options->choice.volumes = (int)value; break;
         case 'm': options->choice.mode = (int)value; break;
+        case 'O': options->choice.ordered = (int)value; break;
         case 'o': options->once = true; break;
         case 'T': options->trace = options->once = true; break;
 #ifdef ENGINE_MUTANTS
@@ -159,7 +161,8 @@ static const char *replay_line(const struct options *options, uint64_t seed)
                  {"cores", choice->cores},
                  {"shards", choice->shards},
                  {"volumes", choice->volumes},
-                 {"mode", choice->mode}};
+                 {"mode", choice->mode},
+                 {"ordered", choice->ordered}};
 
     for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
         if (fixed[i].value >= 0)
@@ -287,7 +290,7 @@ static bool run_workers(struct options *options, struct sim_totals *sum)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.choice = {-1, -1, -1, -1, -1, -1},
+    struct options options = {.choice = {-1, -1, -1, -1, -1, -1, -1},
                               .seed = 1,
                               .seeds = 1,
                               .rounds = 30,

@@ -235,6 +235,8 @@ static void create_shard(struct sim_world *world, uint32_t index)
         .durable_lsn = superblock->shards[index].durable_lsn,
         .retired = superblock->retired,
         .retired_count = superblock->retired_count,
+        .ordered_volumes = world->config.volume_count,
+        .epochs_max = world->config.epochs_max,
     };
 
     memcpy(config.uuid, superblock->uuid, sizeof(config.uuid));
@@ -253,7 +255,7 @@ static void create_shard(struct sim_world *world, uint32_t index)
         struct volume_policy policy = {
             .present = true,
             .mode = volume->mode,
-            .destage = DESTAGE_SORTED,
+            .destage = volume->ordered ? DESTAGE_ORDERED : DESTAGE_SORTED,
             .backing_debt = true,
             .blocks = volume->blocks,
             .floor_lsn = superblock->volumes[i].floor_lsn,
@@ -274,6 +276,7 @@ static void create_shards(struct sim_world *world)
         volume->epoch = world->boot.superblock.session << LSN_SESSION_SHIFT;
         volume->backing_writes = 1; /* hazard 13: whoever was here before may have left a debt */
         volume->backing_flushed = 0;
+        sim_epoch_reset(world, volume);
     }
     for (uint32_t i = 0; i < world->config.shards; i++)
         create_shard(world, i);
@@ -295,6 +298,7 @@ static void recover_advance(struct sim_world *world)
         }
         if (ready > 0 && !shard->ready) {
             shard->ready = true;
+            sim_epoch_shard_ready(world, shard->shard);
             shard_status(shard->shard, &status);
             sim_trace_note(&world->trace, TRACE_SHARD_READY, i, (uint64_t)ready,
                            status.recovery_entries);
@@ -305,6 +309,8 @@ static void recover_advance(struct sim_world *world)
         return;
     world->boot.refusals = 0;
     oracle_recovered(world->oracle);
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        sim_epoch_advance(world, &world->volumes[i]);
     sim_world_phase(world, PHASE_SERVE);
     sim_client_recovered(world);
 }

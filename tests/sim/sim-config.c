@@ -160,6 +160,28 @@ static void choose_volume(struct sim_volume_config *volume, struct sim_random *r
     choose_delays(&volume->backing, random, 10000);
 }
 
+/* A stream of its own: the other choices stay as they are. */
+static void choose_ordered(struct sim_config *config, uint64_t seed,
+                           const struct sim_choice *choice)
+{
+    struct sim_random random = sim_random_stream(seed, 6);
+    bool any = fixed(choice->ordered, sim_random_percent(&random, 40)), some = false;
+
+    config->epochs_max = PICK(&random, 4, 16, 64, 0);
+    config->alone_ppm = PICK(&random, 100, 1000);
+    for (uint32_t i = 0; i < config->volume_count; i++) {
+        struct sim_volume_config *volume = &config->volumes[i];
+
+        volume->ordered = any && volume->mode == MODE_WRITE_BACK &&
+                          (choice->ordered > 0 || sim_random_percent(&random, 70));
+        some |= volume->ordered;
+    }
+    if (some) /* its oracle is about whole sectors */
+        config->workload.odd_percent = 0;
+    else
+        config->alone_ppm = 0;
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -191,4 +213,5 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     config->clean_percent = PICK(&random, 5, 15, 40);
     config->kill_percent = PICK(&random, 0, 20, 100);
     choose_faults(config, &random, choice);
+    choose_ordered(config, seed, choice);
 }

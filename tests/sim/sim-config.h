@@ -25,13 +25,13 @@
 
 /* What the command line fixes; negative: the seed decides. */
 struct sim_choice {
-    int flash_volatile, faults, cores, shards, volumes, mode;
+    int flash_volatile, faults, cores, shards, volumes, mode, ordered;
 };
 
 struct sim_volume_config {
     uint64_t bytes;
     uint8_t mode;
-    bool atomic_blocks;
+    bool atomic_blocks, ordered;
     uint32_t dirty_max_percent;
     struct disk_traits backing;
 };
@@ -59,9 +59,11 @@ struct sim_config {
     struct sim_volume_config volumes[SIM_VOLUMES_MAX];
     struct sim_workload workload;
     struct sim_faults faults;
-    uint32_t core_ns;   /* how long a step takes at most */
-    uint32_t stall_ppm; /* a core is not scheduled for a while */
-    uint32_t steps_max; /* of a round */
+    uint32_t epochs_max; /* see struct shard_config */
+    uint32_t alone_ppm;  /* of steps: what if the flash were lost now? */
+    uint32_t core_ns;    /* how long a step takes at most */
+    uint32_t stall_ppm;  /* a core is not scheduled for a while */
+    uint32_t steps_max;  /* of a round */
     uint32_t boot_crash_percent, clean_percent, kill_percent;
 };
 

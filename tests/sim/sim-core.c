@@ -317,6 +317,7 @@ static void perform(struct sim_world *world, struct sim_core *core, const struct
         sim_task_push(world, piece->piece.core, &piece->task);
         break;
     case ACTION_NOTICE: notice(world, action); break;
+    case ACTION_EPOCH: sim_epoch_advance(world, sim_volume_by_id(world, action->volume)); break;
     default: start_io(world, core, action);
     }
 }
@@ -345,6 +346,7 @@ static void run_task(struct sim_world *world, struct sim_core *core, struct sim_
         sim_request_piece_done(world, container_of(task, struct sim_piece, task));
         break;
     case TASK_SEND: sim_request_send(world, container_of(task, struct sim_request, task)); break;
+    case TASK_EPOCH: sim_epoch_run(world, task); break;
     case TASK_IO: io_ended(world, core, container_of(task, struct sim_io, task)); break;
     }
 }

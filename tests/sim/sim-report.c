@@ -12,8 +12,16 @@ void sim_totals_add(struct sim_totals *sum, const struct sim_totals *more)
     uint64_t *to = (uint64_t *)sum;
     const uint64_t *from = (const uint64_t *)more;
 
+    uint64_t ns_max =
+        sum->alone_ns_max > more->alone_ns_max ? sum->alone_ns_max : more->alone_ns_max;
+    uint64_t boundaries_max = sum->alone_boundaries_max > more->alone_boundaries_max
+                                  ? sum->alone_boundaries_max
+                                  : more->alone_boundaries_max;
+
     for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
         to[i] += from[i];
+    sum->alone_ns_max = ns_max;
+    sum->alone_boundaries_max = boundaries_max;
 }
 
 void sim_report(const struct sim_totals *t, double seconds)
@@ -51,6 +59,14 @@ void sim_report(const struct sim_totals *t, double seconds)
            ", blocks reinserted %" PRIu64 " destaged %" PRIu64 " healed %" PRIu64 "\n",
            t->segments_reclaimed, t->segments_kept, t->segments_retired, t->reinserted, t->destaged,
            t->healed);
+    if (t->alone_checks > 0)
+        printf("flash lost, ordered volumes: %" PRIu64
+               " backing stores legal, behind by %.1f epochs "
+               "and %.3f s on average, %" PRIu64 " and %.3f s at most; epochs destaged %" PRIu64
+               "; not checked (recovering, damaged) %" PRIu64 "\n",
+               t->alone_checks, (double)t->alone_boundaries / (double)t->alone_checks,
+               (double)t->alone_ns / 1e9 / (double)t->alone_checks, t->alone_boundaries_max,
+               (double)t->alone_ns_max / 1e9, t->epochs_opened, t->alone_skipped);
     for (unsigned i = 0; i < sizeof(notices) / sizeof(notices[0]); i++)
         if (t->notices[i] != 0)
             printf("notice: %s: %" PRIu64 "\n", notices[i], t->notices[i]);

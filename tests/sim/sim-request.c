@@ -187,7 +187,10 @@ static void start_flush(struct sim_world *world, struct sim_request *request)
     struct sim_volume *volume = &world->volumes[request->op.volume];
 
     volume->epoch++;
+    sim_epoch_advance(world, volume);
     oracle_flush_begin(world->oracle, &request->op);
+    if (volume->ordered)
+        request->alone_flush = alone_flush_begin(world->alone[request->op.volume], world->now_ns);
     request->open_parts = 1;
     request->flush_flash.done = flash_flushed;
     request->flush_backing.done = backing_flushed;
@@ -256,6 +259,16 @@ static void cut(struct sim_world *world, struct sim_request *request, uint8_t fl
     }
 }
 
+static void write_begin(struct sim_world *world, struct sim_request *request)
+{
+    const struct oracle_op *op = &request->op;
+
+    oracle_write_begin(world->oracle, &request->op);
+    if (world->volumes[op->volume].ordered)
+        request->alone_write = alone_write_begin(world->alone[op->volume], world->now_ns,
+                                                 op->offset, op->length, op->id, op->fua);
+}
+
 void sim_request_submit(struct sim_world *world, const struct sim_want *want)
 {
     struct sim_request *request = request_take(world, want);
@@ -270,7 +283,7 @@ void sim_request_submit(struct sim_world *world, const struct sim_want *want)
         return;
     }
     if (changes(request))
-        oracle_write_begin(world->oracle, &request->op);
+        write_begin(world, request);
     else if (request->kind != OP_INVALIDATE)
         oracle_read_begin(world->oracle, &request->op);
     cut(world, request, want->flags);
@@ -331,6 +344,30 @@ static bool error_legal(struct sim_world *world, const struct sim_request *reque
     return sim_fault_happened(world) && (request->error == -EIO || request->error == -ENOSPC);
 }
 
+/* What is sent after the answer to a FUA write may rely on it: a new epoch (hazard 18). */
+static void write_end(struct sim_world *world, struct sim_request *request)
+{
+    struct sim_volume *volume = &world->volumes[request->op.volume];
+
+    oracle_write_end(world->oracle, &request->op, request->error);
+    if (!volume->ordered)
+        return;
+    alone_write_end(world->alone[request->op.volume], world->now_ns, request->alone_write,
+                    request->error);
+    if (!request->op.fua)
+        return;
+    volume->epoch++;
+    sim_epoch_advance(world, volume);
+}
+
+static void flush_end(struct sim_world *world, struct sim_request *request)
+{
+    oracle_flush_end(world->oracle, &request->op, request->error);
+    if (world->volumes[request->op.volume].ordered)
+        alone_flush_end(world->alone[request->op.volume], world->now_ns, request->alone_flush,
+                        request->error);
+}
+
 static void request_give(struct sim_world *world, struct sim_request *request)
 {
     request->open = false;
@@ -349,9 +386,9 @@ void sim_request_send(struct sim_world *world, struct sim_request *request)
                      (unsigned long)request->id, request->error);
     }
     if (changes(request))
-        oracle_write_end(world->oracle, &request->op, request->error);
+        write_end(world, request);
     else if (request->kind == OP_FLUSH)
-        oracle_flush_end(world->oracle, &request->op, request->error);
+        flush_end(world, request);
     else if (request->kind != OP_INVALIDATE)
         read_pieces(world, request);
     for (uint32_t i = 0; i < request->piece_count; i++)

@@ -58,6 +58,8 @@ struct sim_world *sim_world_create(void)
         world->shards[i].ram = allocate(SIM_FRAMES_MAX * BLOCK_BYTES);
     }
     world->oracle = oracle_create();
+    for (uint32_t i = 0; i < SIM_VOLUMES_MAX; i++)
+        world->alone[i] = alone_create();
     world->ios = allocate(SIM_IOS_MAX * sizeof(*world->ios));
     world->requests = allocate(SIM_REQUESTS_MAX * sizeof(*world->requests));
     for (uint32_t i = 0; i < SIM_REQUESTS_MAX; i++) {
@@ -82,8 +84,12 @@ static void reset_disks(struct sim_world *world)
             .bytes = config->volumes[i].bytes,
             .blocks = (config->volumes[i].bytes + BLOCK_BYTES - 1) / BLOCK_BYTES,
             .mode = config->volumes[i].mode,
+            .ordered = config->volumes[i].ordered,
+            .consistent = true,
             .backing = world->backings[i],
         };
+        if (config->volumes[i].ordered)
+            alone_reset(world->alone[i], config->volumes[i].bytes);
     }
 }
 
@@ -95,6 +101,7 @@ void sim_world_begin(struct sim_world *world, const struct sim_config *config, b
     world->trace = (struct sim_trace){.print = print};
     world->random = sim_random_stream(config->seed, 2);
     world->fate = sim_random_stream(config->seed, 5);
+    world->alone_random = sim_random_stream(config->seed, 7);
     world->now_ns = 1000;
     world->round = 0;
     world->request_next_id = 1;
@@ -211,6 +218,8 @@ static bool run_somebody(struct sim_world *world)
     stall_sometimes(world, &world->cores[chosen]);
     world->now_ns += sim_random_below(&world->random, world->config.core_ns) + 1;
     sim_fault_step(world);
+    if (sim_random_ppm(&world->alone_random, world->config.alone_ppm))
+        sim_epoch_check(world);
     return true;
 }
 
@@ -331,6 +340,10 @@ void sim_world_crash(struct sim_world *world, bool power)
         garbage |= world->config.volumes[i].backing.garbage;
     sim_request_drop_all(world);
     oracle_crash(world->oracle, power, power && garbage);
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        if (world->volumes[i].ordered)
+            alone_crash(world->alone[i], world->now_ns);
+    sim_epoch_check(world);
     sim_fault_crash(world);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;
@@ -429,6 +442,7 @@ void sim_world_finish(struct sim_world *world)
     sim_boot_stop(world, true);
     sim_world_until(world, PHASE_STOPPED);
     compare_backing(world);
+    sim_epoch_check(world);
     collect(world);
     world->totals.clean_stops++;
 }

@@ -11,6 +11,7 @@
  *   sim-world.c    rounds: run, crash or stop, start again
  *   sim-core.c     virtual cores; what is done with each action
  *   sim-flush.c    one flush coordinator per device
+ *   sim-epoch.c    one epoch coordinator per volume with ordered destaging
  *   sim-boot.c     superblock, start, recovery, clean stop
  *   sim-request.c  requests cut into pieces, checked when they end
  *   sim-client.c   what is asked for
@@ -27,6 +28,7 @@
 
 #include "engine/shard.h"
 #include "engine/superblock.h"
+#include "tests/sim/sim-alone.h"
 #include "tests/sim/sim-config.h"
 #include "tests/sim/sim-disk.h"
 #include "tests/sim/sim-oracle.h"
@@ -52,6 +54,7 @@ enum sim_task_kind {
     TASK_REPLY,   /* struct sim_piece: finished */
     TASK_SEND,    /* struct sim_request: all pieces finished, send the reply */
     TASK_IO,      /* struct sim_io: done */
+    TASK_EPOCH,   /* struct sim_epoch: asks or tells the next shard */
 };
 
 struct sim_task {
@@ -141,6 +144,8 @@ struct sim_request {
     struct sim_task task;
     struct sim_flush_waiter flush_flash, flush_backing;
     struct oracle_op op;
+    uint32_t alone_write;
+    uint64_t alone_flush;
     uint64_t id, began_ns;
     uint8_t kind;
     bool open;
@@ -183,7 +188,18 @@ struct sim_client {
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
+struct sim_epoch {
+    struct sim_task task;
+    bool busy, again, telling, failing, told_failing;
+    uint32_t shard;
+    uint64_t now, smallest;
+};
+
 struct sim_volume {
+    bool ordered;
+    bool consistent; /* the backing store alone is legal */
+    uint64_t oldest; /* epoch that may be destaged; 0: what was recovered */
+    struct sim_epoch coordinator;
     uint16_t id; /* in the superblock and to the engine */
     uint64_t bytes, blocks;
     uint8_t mode;
@@ -243,6 +259,8 @@ struct sim_totals {
     uint64_t faults_removed, clock_jumps;
     uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;
     uint64_t ambiguous, lost_track, notices[8];
+    uint64_t alone_checks, alone_skipped, epochs_opened;
+    uint64_t alone_ns, alone_ns_max, alone_boundaries, alone_boundaries_max;
     uint64_t segments_reclaimed, segments_kept, segments_retired, reinserted, destaged, healed;
 };
 
@@ -252,6 +270,7 @@ struct sim_world {
     struct sim_random random; /* scheduling */
     struct sim_random fate;   /* how rounds end */
     struct sim_random fault_random;
+    struct sim_random alone_random;
     uint64_t now_ns;
     enum sim_phase phase;
     uint64_t phase_since_ns, phase_since_step;
@@ -268,6 +287,7 @@ struct sim_world {
     struct sim_flusher flash_flusher;
     struct sim_boot boot;
     struct oracle *oracle;
+    struct alone *alone[SIM_VOLUMES_MAX];
     struct sim_client client;
     struct sim_damage damage;
     struct sim_io *ios, *io_free;
@@ -318,6 +338,16 @@ struct sim_volume *sim_volume_by_id(struct sim_world *world, uint16_t id);
 void sim_flusher_init(struct sim_world *world, struct sim_flusher *flusher, struct disk *disk,
                       uint32_t device);
 void sim_flush_join(struct sim_flusher *flusher, struct sim_flush_waiter *waiter);
+
+/* ---- sim-epoch.c ------------------------------------------------------------------------ */
+
+void sim_epoch_reset(struct sim_world *world, struct sim_volume *volume);
+/* An epoch ended, or a shard has nothing left of the oldest. */
+void sim_epoch_advance(struct sim_world *world, struct sim_volume *volume);
+void sim_epoch_run(struct sim_world *world, struct sim_task *task);
+void sim_epoch_shard_ready(struct sim_world *world, const struct shard *shard);
+/* Were the flash lost now, would the backing stores alone be legal? */
+void sim_epoch_check(struct sim_world *world);
 
 /* ---- sim-boot.c ------------------------------------------------------------------------- */
 

@@ -218,8 +218,9 @@ static const struct bad bad_files[] = {
      "FILE:2: volumes[0].ublk: ublk devices are not available in this version; take the key away "
      "and use NBD\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; destage = \"ordered\"; } );\n",
-     "FILE:2: volumes[0].destage: ordered destaging is not available in this version; use "
-     "\"sorted\"\n"},
+     "FILE:2: volumes[0].destage: \"ordered\" is for mode \"write-back\" only: the other modes "
+     "hold "
+     "nothing back that could be ordered; use \"sorted\"\n"},
     {CACHE VOLUME "nbd = { tls = { mode = \"on\"; }; };\n",
      "FILE:3: nbd.tls.mode: TLS needs certificates, or psk, or both\n"},
     {CACHE VOLUME "nbd = { tls = { psk = \"/p\"; verify_clients = true; }; };\n",
@@ -291,7 +292,7 @@ static const char full_file[] =
     "}; };\n"
     "volumes = (\n"
     "  { name = \"vm1\"; backing = \"nbd://storage:10809/vm1\"; mode = \"write-back\";\n"
-    "    read_only = true; nbd = false; destage = \"sorted\"; dirty_max = \"70%\";\n"
+    "    read_only = true; nbd = false; destage = \"ordered\"; dirty_max = \"70%\";\n"
     "    sequential_cutoff = 5000000000; backing_timeout = \"250ms\"; },\n"
     "  { name = \"b\"; backing = \"/b\"; dirty_max = 7; sequential_cutoff = \"0\"; backing_timeout "
     "= 3; "
@@ -314,6 +315,7 @@ START_TEST(everything_given)
     ck_assert_str_eq(config->nbd.listen.list[1], "tcp:[::1]:10809");
     ck_assert_uint_eq(config->volume_count, 2);
     ck_assert_uint_eq(config->volumes[0].mode, MODE_WRITE_BACK);
+    ck_assert_uint_eq(config->volumes[0].destage, DESTAGE_ORDERED);
     ck_assert(config->volumes[0].read_only);
     ck_assert(!config->volumes[0].nbd);
     ck_assert_uint_eq(config->volumes[0].dirty_max, 70);
