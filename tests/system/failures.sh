@@ -45,38 +45,39 @@ store_uri() {
     echo "nbd+unix:///?socket=$tmpdir/$1.sock"
 }
 
-# flash_with_faults SIZE [OPTION...]: the flash becomes a file of a FUSE mount in
-# front of the server "flash.img", so that "rules flash.img" reach its I/O. Byte
-# offsets are those of the device.
-flash_with_faults() {
-    local size=$1
-    shift
+# mount_file NAME: what the server NAME serves becomes the file $tmpdir/NAME.mounted,
+# through FUSE. "rules NAME" reach the I/O to it. Offsets are the same.
+mount_file() {
+    local file=$tmpdir/$1.mounted i
     requires_root
     requires_program nbdfuse
     [ -e /dev/fuse ] || skip "/dev/fuse"
-    flash=$tmpdir/flash.img
-    format_flash "$size" "$@" >/dev/null
-    start_store flash.img
-    mount_flash
-}
-
-mount_flash() {
-    flash=$tmpdir/flash
-    : >"$flash"
-    nbdfuse "$flash" "$(store_uri flash.img)" >>"$tmpdir/nbdfuse.log" 2>&1 &
-    cleanup_fn unmount_flash $!
+    : >"$file"
+    nbdfuse "$file" "$(store_uri "$1")" >>"$tmpdir/nbdfuse.log" 2>&1 &
+    cleanup_fn unmount_file "$file" $!
     for ((i = 0; i < 200; i++)); do
-        [ -s "$flash" ] && return 0
+        [ -s "$file" ] && return 0
         kill -0 $! 2>/dev/null || skip "FUSE: $(tail -n 1 "$tmpdir/nbdfuse.log")"
         sleep 0.05
     done
-    fail "nothing is mounted at $flash"
+    fail "nothing is mounted at $file"
 }
 
-# unmount_flash PID. The image behind it can be read from then on.
-unmount_flash() {
-    umount -l "$tmpdir/flash" 2>/dev/null
-    end_process "$1"
+unmount_file() { # FILE PID
+    umount -l "$1" 2>/dev/null
+    end_process "$2"
+}
+
+# flash_with_faults SIZE [OPTION...]: the flash becomes a file whose I/O the rules
+# of the server "flash.img" reach.
+flash_with_faults() {
+    local size=$1
+    shift
+    flash=$tmpdir/flash.img
+    format_flash "$size" "$@" >/dev/null
+    start_store flash.img
+    mount_file flash.img
+    flash=$tmpdir/flash.img.mounted
 }
 
 # crash_client COMMAND URI RECORD ARGUMENT...: see crash-client.c; fails the test

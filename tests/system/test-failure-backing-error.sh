@@ -3,15 +3,22 @@
 # The backing store answers, with errors: cached reads and write-back writes go
 # on, misses are I/O errors, destaging repeats with growing pauses, status and
 # counters tell, another volume notices nothing, and nothing is lost.
+# KIND=file: the same for a file (test-failure-backing-file.sh).
 . "$srcdir/tests/functions.sh"
 requires_program qemu-io jq nbdcopy
 . "$srcdir/tests/system/failures.sh"
 
+kind=${KIND:-nbd}
+store_of() {
+    if [ "$kind" = file ]; then echo "$tmpdir/$1.mounted"; else store_uri "$1"; fi
+}
+
 truncate -s 64M "$tmpdir/store" "$tmpdir/other"
 start_store store
+if [ "$kind" = file ]; then mount_file store; fi
 format_flash 64M >/dev/null
 write_config \
-    "name = \"v\"; backing = \"$(store_uri store)\"; mode = \"write-back\"; backing_timeout = \"3s\";" \
+    "name = \"v\"; backing = \"$(store_of store)\"; mode = \"write-back\"; backing_timeout = \"3s\";" \
     "name = \"w\"; backing = \"$tmpdir/other\"; mode = \"write-back\";"
 start_daemon
 client v 'write -P 1 0 4M' flush
@@ -60,5 +67,5 @@ expect "state after" "$(volume v state)" ok
 expect "dirty bytes after" "$(volume v dirty_bytes)" 0
 client v 'read -P 0 32M 4k'
 nbdcopy "$(nbd_uri v)" "$tmpdir/seen"
-cmp "$tmpdir/seen" "$tmpdir/store" || fail "the backing store differs"
 stop_daemon
+cmp "$tmpdir/seen" "$tmpdir/store" || fail "the backing store differs"
