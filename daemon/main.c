@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -22,6 +23,7 @@
 #include "daemon/notify.h"
 #include "daemon/preflight.h"
 #include "daemon/service.h"
+#include "daemon/single.h"
 #include <config.h>
 
 #define CONFIG_DEFAULT    "/etc/blkcached/blkcached.conf"
@@ -29,10 +31,11 @@
 #define FLUSH_POLL_MS     100
 #define FLUSH_PATIENCE_MS 10000 /* of tries to read what the flash fails to read */
 #define WHY_BYTES         512
+#define LISTENING_MAX     64
 
 struct options {
     const char *config_path;
-    bool check, foreground;
+    bool check, foreground, single;
     const char *log_level; /* NULL: as the configuration says */
 };
 
@@ -43,6 +46,9 @@ struct daemon {
     struct control *control;
     int signal_fd;
     int shutdown_fd; /* an eventfd: a client asked for a shutdown */
+    struct single single;
+    int listening[LISTENING_MAX]; /* sockets of the service manager */
+    unsigned listening_count;
     atomic_bool shutdown_flush;
 };
 
@@ -51,17 +57,21 @@ struct daemon {
 static void print_help(void)
 {
     puts(
-        "Usage: blkcached [-c FILE] [--check] [--foreground] [--log-level LEVEL]\n"
+        "Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
         "Puts local flash and memory in front of slow block storage.\n"
         "\n"
         "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
         "      --check            check the configuration and what it names, and exit\n"
         "      --foreground       stay in the foreground; without it the command returns when\n"
         "                         the daemon serves\n"
+        "      --single           serve one NBD client on standard input and output, then stop;\n"
+        "                         stays in the foreground and listens for no other\n"
         "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
         "      --version          print the version\n"
         "      --help             print this\n"
         "\n"
+        "Listens on the sockets that a service manager passes (LISTEN_FDS), if there are any,\n"
+        "instead of those of the configuration.\n"
         "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGUSR1 logs its status.\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage.");
 }
@@ -78,6 +88,7 @@ static int options_parse(int argc, char **argv, struct options *options)
     enum {
         OPTION_CHECK = 256,
         OPTION_FOREGROUND,
+        OPTION_SINGLE,
         OPTION_LOG_LEVEL,
         OPTION_VERSION,
         OPTION_HELP
@@ -86,6 +97,7 @@ static int options_parse(int argc, char **argv, struct options *options)
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, OPTION_CHECK},
         {"foreground", no_argument, NULL, OPTION_FOREGROUND},
+        {"single", no_argument, NULL, OPTION_SINGLE},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {"version", no_argument, NULL, OPTION_VERSION},
         {"help", no_argument, NULL, OPTION_HELP},
@@ -100,6 +112,7 @@ static int options_parse(int argc, char **argv, struct options *options)
         case 'c': options->config_path = optarg; break;
         case OPTION_CHECK: options->check = true; break;
         case OPTION_FOREGROUND: options->foreground = true; break;
+        case OPTION_SINGLE: options->single = options->foreground = true; break;
         case OPTION_LOG_LEVEL:
             if (log_level_parse(optarg, &level) != 0)
                 return misused(optarg, "is no log level");
@@ -238,6 +251,29 @@ static void serve(struct daemon *daemon)
     }
 }
 
+/* ---- sockets -------------------------------------------------------------------------------- */
+
+/* Before the process forks: they are meant for its id. */
+static int sockets_take(struct daemon *daemon)
+{
+    int count = sd_listen_fds(1);
+
+    if (count < 0)
+        return count;
+    if (count > LISTENING_MAX)
+        return -E2BIG;
+    for (int i = 0; i < count; i++)
+        daemon->listening[i] = SD_LISTEN_FDS_START + i;
+    daemon->listening_count = (unsigned)count;
+    return 0;
+}
+
+/* On a core. */
+static void single_gone(void *opaque)
+{
+    shutdown_wanted(opaque, false);
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 static int start(struct daemon *daemon, const struct options *options, char *why)
@@ -246,6 +282,14 @@ static int start(struct daemon *daemon, const struct options *options, char *why
         .socket = &daemon->socket,
         .service = &daemon->service,
         .shutdown = shutdown_wanted,
+        .opaque = daemon,
+    };
+    struct service_sockets sockets = {
+        .listening = daemon->listening,
+        .listening_count = daemon->listening_count,
+        .single = options->single,
+        .single_fd = daemon->single.fd,
+        .single_gone = options->single ? single_gone : NULL,
         .opaque = daemon,
     };
     char ignored[WHY_BYTES];
@@ -257,7 +301,8 @@ static int start(struct daemon *daemon, const struct options *options, char *why
         return error;
     if (events_begin(daemon->config->daemon.state_dir, ignored, sizeof(ignored)) != 0)
         log_warning("events are not kept", LOG_STR("reason", ignored));
-    error = service_start(&daemon->service, daemon->config, options->config_path, why, WHY_BYTES);
+    error = service_start(&daemon->service, daemon->config, options->config_path, &sockets, why,
+                          WHY_BYTES);
     if (!error) {
         error = control_begin(&daemon->control, &control, why, WHY_BYTES);
         if (error)
@@ -292,6 +337,10 @@ static int run(struct daemon *daemon, const struct options *options, int backgro
         return EXIT_FAILURE;
     }
     limits_raise();
+    if (options->single && single_open(&daemon->single) != 0) {
+        log_error("standard input and output cannot be used", LOG_ERRNO(errno));
+        return EXIT_FAILURE;
+    }
     if (start(daemon, options, why) != 0) {
         log_error("cannot start", LOG_STR("reason", why));
         events_end();
@@ -306,6 +355,7 @@ static int run(struct daemon *daemon, const struct options *options, int backgro
         background_ready(background);
     serve(daemon);
     error = stop(daemon, why);
+    single_end(&daemon->single);
     if (error)
         log_error("stopped, but not cleanly", LOG_STR("reason", why));
     else
@@ -347,6 +397,14 @@ int main(int argc, char **argv)
         code = check(daemon.config, options.config_path);
         config_free(daemon.config);
         return code;
+    }
+    if (sockets_take(&daemon) != 0) {
+        log_error("the sockets of the service manager cannot be used");
+        return EXIT_FAILURE;
+    }
+    if (options.single && daemon.listening_count > 0) {
+        log_error("--single is not possible with sockets of a service manager (LISTEN_FDS)");
+        return EXIT_USAGE;
     }
     if (!options.foreground) {
         background = background_enter();

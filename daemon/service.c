@@ -101,14 +101,21 @@ static uint64_t timeout_ns(config_duration duration)
     return duration == 0 ? NBD_NEVER : duration;
 }
 
-static int create_nbd(struct service *service, char *why, size_t why_bytes)
+static int create_nbd(struct service *service, const struct service_sockets *sockets, char *why,
+                      size_t why_bytes)
 {
     const struct config_nbd *from = &service->config->nbd;
     const config_texts *listen = &from->listen;
     struct nbd_server_config config = {
         .cache = service->cache,
         .listen = listen->list,
-        .listen_count = listen->count,
+        .listen_count = sockets->single || sockets->listening_count > 0 ? 0 : listen->count,
+        .listen_fds = sockets->listening,
+        .listen_fd_count = sockets->listening_count,
+        .single = sockets->single,
+        .single_fd = sockets->single_fd,
+        .single_gone = sockets->single_gone,
+        .opaque = sockets->opaque,
         .limits =
             {
                 .connections_max = (uint32_t)from->connections_max,
@@ -128,7 +135,7 @@ static int create_nbd(struct service *service, char *why, size_t why_bytes)
             },
     };
 
-    if (listen->count == 0)
+    if (config.listen_count + config.listen_fd_count == 0 && !config.single)
         return 0;
     return nbd_server_create(&service->nbd, &config, why, why_bytes);
 }
@@ -162,7 +169,7 @@ static void let_go(struct service *service)
 }
 
 int service_start(struct service *service, const struct config *config, const char *config_path,
-                  char *why, size_t why_bytes)
+                  const struct service_sockets *sockets, char *why, size_t why_bytes)
 {
     char ignored[256];
     int error;
@@ -182,7 +189,7 @@ int service_start(struct service *service, const struct config *config, const ch
         if (error)
             snprintf(why, why_bytes, "cannot start a thread: %s", strerror(-error));
         else
-            error = create_nbd(service, why, why_bytes);
+            error = create_nbd(service, sockets, why, why_bytes);
         if (error)
             cache_stop(service->cache, ignored, sizeof(ignored));
     }

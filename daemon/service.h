@@ -37,12 +37,22 @@ struct service {
     atomic_int state;    /* enum service_state */
 };
 
+/* Sockets that the process was started with. */
+struct service_sockets {
+    const int *listening; /* instead of nbd.listen; taken over */
+    unsigned listening_count;
+    bool single; /* serve this connection and nobody else; taken over */
+    int single_fd;
+    void (*single_gone)(void *opaque); /* it was closed; called on a core */
+    void *opaque;
+};
+
 const char *service_state_name(enum service_state state);
 
 /* Opens everything that can be refused, recovers, and serves.  Negative errno and a sentence in
  * `why`; nothing runs then. */
 int service_start(struct service *service, const struct config *config, const char *config_path,
-                  char *why, size_t why_bytes);
+                  const struct service_sockets *sockets, char *why, size_t why_bytes);
 
 /* Answers what is under way and stops cleanly.  A negative errno and `why`: not cleanly, which
  * loses nothing and costs a recovery. */

@@ -54,7 +54,8 @@ static void close_client(struct nbd_client *client)
     free(client->input);
     free(client->vectors);
     free(client);
-    atomic_fetch_sub(&server->connections, 1);
+    if (atomic_fetch_sub(&server->connections, 1) == 1 && server->single_gone != NULL)
+        server->single_gone(server->opaque);
     nbd_server_drop(server);
 }
 

@@ -3,6 +3,7 @@
 #include "frontends/nbd/nbd-listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -142,12 +143,21 @@ static bool split(const char *text, char *host, size_t host_bytes, const char **
 /* Writes the address that the socket got: the port may have been 0. */
 static void describe(struct nbd_listener *listener)
 {
-    struct sockaddr_storage address;
+    union {
+        struct sockaddr any;
+        struct sockaddr_un local;
+        struct sockaddr_storage storage;
+    } address = {.any.sa_family = AF_UNSPEC};
     socklen_t bytes = sizeof(address);
     char host[64] = "?", port[16] = "?";
 
-    if (getsockname(listener->fd, (struct sockaddr *)&address, &bytes) == 0)
-        getnameinfo((struct sockaddr *)&address, bytes, host, sizeof(host), port, sizeof(port),
+    if (getsockname(listener->fd, &address.any, &bytes) == 0 && address.any.sa_family == AF_UNIX) {
+        snprintf(listener->address, sizeof(listener->address), PREFIX_UNIX "%s",
+                 address.local.sun_path);
+        return;
+    }
+    if (bytes <= sizeof(address))
+        getnameinfo(&address.any, bytes, host, sizeof(host), port, sizeof(port),
                     NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(listener->address, sizeof(listener->address),
              strchr(host, ':') != NULL ? PREFIX_TCP "[%s]:%s" : PREFIX_TCP "%s:%s", host, port);
@@ -221,6 +231,30 @@ int nbd_listener_open(struct nbd_listener *listeners, unsigned max, const char *
     if (strncmp(name, PREFIX_TCP, strlen(PREFIX_TCP)) == 0)
         return open_tcp(listeners, max, name, why, why_bytes);
     return fail(-EINVAL, why, why_bytes, name, "it must begin with unix: or tcp:");
+}
+
+int nbd_listener_adopt(struct nbd_listener *listener, unsigned max, int fd, char *why,
+                       size_t why_bytes)
+{
+    char name[32];
+    int value = 0;
+    socklen_t bytes = sizeof(value);
+
+    snprintf(name, sizeof(name), "descriptor %d", fd);
+    if (max == 0)
+        return fail(-ENOSPC, why, why_bytes, name, "there are too many addresses to listen on");
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &bytes) != 0 || value == 0)
+        return fail(-ENOTSOCK, why, why_bytes, name, "it is no socket that listens");
+    bytes = sizeof(value);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &bytes) != 0 || value != SOCK_STREAM)
+        return fail(-EPROTOTYPE, why, why_bytes, name, "it is no stream socket");
+    /* With O_NONBLOCK the ring would not wait for clients. */
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) != 0)
+        return fail(-errno, why, why_bytes, name, strerror(errno));
+    memset(listener, 0, sizeof(*listener));
+    listener->fd = fd;
+    describe(listener);
+    return 0;
 }
 
 void nbd_listener_close(struct nbd_listener *listener)

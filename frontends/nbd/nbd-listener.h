@@ -36,6 +36,11 @@ struct nbd_listener {
 int nbd_listener_open(struct nbd_listener *listeners, unsigned max, const char *name, char *why,
                       size_t why_bytes);
 
+/* Takes over a socket that listens already; its file, if it has one, is not ours.  0, or a negative
+ * errno and a sentence in `why`. */
+int nbd_listener_adopt(struct nbd_listener *listener, unsigned max, int fd, char *why,
+                       size_t why_bytes);
+
 /* Closes the socket and removes its file. */
 void nbd_listener_close(struct nbd_listener *listener);
 

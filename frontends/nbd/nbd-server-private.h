@@ -49,6 +49,9 @@ struct nbd_server {
     struct nbd_listener listeners[NBD_LISTENERS_MAX];
     unsigned listener_count;
     bool started;
+    int single_fd; /* -1: none, or it is a client's now */
+    void (*single_gone)(void *opaque);
+    void *opaque;
     unsigned next_core; /* of the next connection; core 0 only */
     atomic_uint connections;
 

@@ -69,6 +69,10 @@ static void start_listeners(struct core *core, struct core_message *message)
 
     for (unsigned i = 0; i < server->listener_count; i++)
         nbd_listener_start(&server->listeners[i], core, server);
+    if (server->single_fd >= 0) {
+        nbd_server_accepted(server, server->single_fd);
+        server->single_fd = -1;
+    }
     nbd_server_drop(server);
 }
 
@@ -166,6 +170,9 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
     server->cache = config->cache;
     server->limits = config->limits;
     server->tls_mode = config->tls.mode;
+    server->single_fd = config->single ? config->single_fd : -1;
+    server->single_gone = config->single_gone;
+    server->opaque = config->opaque;
     set_limits(&server->limits);
     server->core_count = cores;
     pthread_mutex_init(&server->lock, NULL);
@@ -179,6 +186,13 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
         snprintf(why, why_bytes, "out of memory");
     if (!error && config->tls.mode != NBD_TLS_OFF)
         error = nbd_credentials_load(&server->credentials, &config->tls, why, why_bytes);
+    for (unsigned i = 0; i < config->listen_fd_count && !error; i++) {
+        error = nbd_listener_adopt(&server->listeners[server->listener_count],
+                                   NBD_LISTENERS_MAX - server->listener_count,
+                                   config->listen_fds[i], why, why_bytes);
+        if (!error)
+            server->listener_count++;
+    }
     for (unsigned i = 0; i < config->listen_count && !error; i++) {
         int found = nbd_listener_open(&server->listeners[server->listener_count],
                                       NBD_LISTENERS_MAX - server->listener_count, config->listen[i],
@@ -231,6 +245,8 @@ void nbd_server_destroy(struct nbd_server *server)
     assert(!server->started && atomic_load(&server->references) == 0);
     for (unsigned i = 0; i < server->listener_count; i++)
         nbd_listener_close(&server->listeners[i]);
+    if (server->single_fd >= 0)
+        close(server->single_fd);
     for (unsigned i = 0; i < server->core_count; i++)
         free(server->cores[i].scratch);
     nbd_credentials_free(server->credentials);

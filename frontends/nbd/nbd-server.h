@@ -51,6 +51,16 @@ struct nbd_server_config {
     const char *const *listen; /* "unix:/path", "tcp:host:port", "tcp:[v6]:port"; host may be empty:
                                   all addresses; port 0: any free one */
     unsigned listen_count;
+    const int *listen_fds; /* sockets that listen already; taken over */
+    unsigned listen_fd_count;
+
+    /* A connection that is there already; taken over.  When it is closed `single_gone` is called, on
+     * a core. */
+    bool single;
+    int single_fd;
+    void (*single_gone)(void *opaque);
+    void *opaque;
+
     struct nbd_limits limits;
     struct nbd_tls_config tls;
 };
