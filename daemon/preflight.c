@@ -15,6 +15,8 @@
 #include "common/uuid.h"
 #include "daemon/config-rules.h"
 #include "daemon/image.h"
+#include "frontends/nbd/nbd-credentials.h"
+#include "frontends/nbd/nbd-server.h"
 #include "io/backing.h"
 #include "io/device.h"
 
@@ -124,6 +126,27 @@ static void check_listen(struct flight *flight)
     }
 }
 
+static void check_tls(struct flight *flight)
+{
+    const struct config_tls *tls = &flight->config->nbd.tls;
+    struct nbd_tls_config config = {
+        .certificates = tls->certificates,
+        .psk = tls->psk,
+        .verify_clients = tls->verify_clients,
+    };
+    struct nbd_credentials *credentials;
+    char why[512];
+
+    if (tls->mode == CONFIG_TLS_OFF)
+        return;
+    if (nbd_credentials_load(&credentials, &config, why, sizeof(why)) != 0) {
+        wrong(flight, "%s", why);
+        return;
+    }
+    nbd_credentials_free(credentials);
+    fine(flight, "TLS for NBD clients: can be used");
+}
+
 static void check_state_dir(struct flight *flight)
 {
     const char *dir = flight->config->daemon.state_dir;
@@ -228,6 +251,7 @@ unsigned preflight(const struct config *config, FILE *to)
     check_state_dir(&flight);
     check_socket(&flight, "control socket", config->daemon.control);
     check_listen(&flight);
+    check_tls(&flight);
     for (unsigned i = 0; i < config->volume_count; i++) {
         const struct config_volume *volume = &config->volumes[i];
 

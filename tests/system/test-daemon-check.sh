@@ -99,8 +99,15 @@ check 1 "error: NBD socket $tmpdir/good: there is a file of this name"
 # Features of later versions are refused, not ignored.
 write_config "$volume ublk = 0;"
 check 1 "volumes[0].ublk: ublk devices are not available in this version"
+
+# Certificates and keys are looked at.
 nbd_settings='tls = { mode = "require"; };' write_config "$volume"
-check 1 "nbd.tls.mode: TLS is not available in this version"
+check 1 "nbd.tls.mode: TLS needs certificates, or psk, or both"
+nbd_settings="tls = { mode = \"on\"; certificates = \"$tmpdir/none\"; };" write_config "$volume"
+check 1 "TLS: $tmpdir/none/server-cert.pem: cannot be read"
+echo "alice:0123456789abcdef" >"$tmpdir/keys.psk"
+nbd_settings="tls = { mode = \"on\"; psk = \"$tmpdir/keys.psk\"; };" write_config "$volume"
+check 0 "TLS for NBD clients: can be used"
 
 # Options.
 status=0
