@@ -48,20 +48,21 @@ static void prepare_move(struct core *core, struct backing_file *file, struct ba
     uint64_t left = io->end - io->progress, offset = io->offset + io->progress;
     bool zeros = io->stage == STAGE_WRITE_ZEROS;
     unsigned char *data = io->data + io->progress;
-    int fd = file->device.fd;
+    int fd = file->device.fd, index;
     uint32_t limit = zeros ? BACKING_ZEROS_BYTES : STRIDE_BYTES;
 
     io->step = left < limit ? (uint32_t)left : limit;
+    index = zeros ? -1 : core_buffer_index(core, data, io->step);
     if (zeros)
         io_uring_prep_write(sqe, fd, backing_zeros, io->step, offset);
-    else if (!core_buffer_is_registered(core, data, io->step) && io->op == BACKING_READ)
+    else if (index < 0 && io->op == BACKING_READ)
         io_uring_prep_read(sqe, fd, data, io->step, offset);
-    else if (!core_buffer_is_registered(core, data, io->step))
+    else if (index < 0)
         io_uring_prep_write(sqe, fd, data, io->step, offset);
     else if (io->op == BACKING_READ)
-        io_uring_prep_read_fixed(sqe, fd, data, io->step, offset, 0);
+        io_uring_prep_read_fixed(sqe, fd, data, io->step, offset, index);
     else
-        io_uring_prep_write_fixed(sqe, fd, data, io->step, offset, 0);
+        io_uring_prep_write_fixed(sqe, fd, data, io->step, offset, index);
     if (io->op != BACKING_READ && (io->flags & BACKING_FUA))
         sqe->rw_flags = RWF_DSYNC;
 }
@@ -277,6 +278,7 @@ int backing_file_open(struct backing **backing, const char *path, bool read_only
         .can_trim = true,
         .zeroes_fast = !read_only && can_punch(&file->device),
         .has_flush = file->device.volatile_cache,
+        .sector_bytes = file->device.is_block ? file->device.block_bytes : 512,
     };
     *backing = &file->backing;
     return 0;

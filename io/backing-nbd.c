@@ -502,6 +502,7 @@ static int take_info(struct backing_nbd *nbd, const char *uri, bool read_only, c
         .can_zero = nbd->can_zero,
         .can_trim = nbd_can_trim(handle) > 0,
         .has_flush = nbd_can_flush(handle) > 0,
+        .sector_bytes = 512,
     };
     return 0;
 }

@@ -83,10 +83,11 @@ struct backing_info {
     bool read_only;
     bool can_zero; /* efficient zeroing; without it zeros are written */
     bool can_trim;
-    bool zeroes_fast;     /* zeroing with BACKING_MAY_UNMAP is known to write no data */
-    bool has_flush;       /* has a volatile cache or cannot tell: flushes are needed.  Without it a
+    bool zeroes_fast;      /* zeroing with BACKING_MAY_UNMAP is known to write no data */
+    bool has_flush;        /* has a volatile cache or cannot tell: flushes are needed.  Without it a
                              FLUSH succeeds at once */
-    uint8_t identity[16]; /* hash of what names it (path and device, or URI) */
+    uint32_t sector_bytes; /* that its partition table counts in: 512 or 4096 */
+    uint8_t identity[16];  /* hash of what names it (path and device, or URI) */
 };
 
 /* Opens `spec`, a path or an NBD URI (nbd://, nbd+unix://, nbds://), on the main thread before the

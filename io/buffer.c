@@ -100,7 +100,8 @@ struct buffer_pool *buffer_pool_create(struct core *core, uint64_t bytes)
     for (unsigned i = 0; i < pool->chunk_count; i++)
         list_init(&pool->chunks[i].link);
     madvise(pool->memory, pool->memory_bytes, MADV_HUGEPAGE);
-    ring_register_buffer(&core->ring, &core->traits, pool->memory, pool->memory_bytes);
+    ring_register_buffers(&core->ring, &core->traits, pool->memory, pool->memory_bytes,
+                          1 + MEMORY_REGIONS);
     return pool;
 }
 
@@ -307,11 +308,44 @@ void core_buffer_wait_cancel(struct core *core, struct core_buffer_waiter *waite
     list_remove(&waiter->link);
 }
 
-bool core_buffer_is_registered(const struct core *core, const void *data, size_t bytes)
+/* ---- registered memory -------------------------------------------------------------------- */
+
+int core_buffer_index(const struct core *core, const void *data, size_t bytes)
 {
     const struct buffer_pool *pool = core->buffers;
     uintptr_t at = (uintptr_t)data - (uintptr_t)pool->memory;
 
-    return core->traits.buffers_registered && at < pool->memory_bytes &&
-           bytes <= pool->memory_bytes - at;
+    if (at < pool->memory_bytes && bytes <= pool->memory_bytes - at)
+        return core->traits.buffers_registered ? 0 : -1;
+    for (unsigned i = 0; i < core->region_count; i++) {
+        at = (uintptr_t)data - core->regions[i].start;
+        if (at < core->regions[i].bytes && bytes <= core->regions[i].bytes - at)
+            return (int)i + 1;
+    }
+    return -1;
+}
+
+bool core_memory_register(struct core *core, void *memory, size_t bytes)
+{
+    unsigned i = 0;
+
+    while (i < core->region_count && core->regions[i].bytes != 0)
+        i++;
+    if (i == MEMORY_REGIONS || !ring_set_buffer(&core->ring, &core->traits, i + 1, memory, bytes))
+        return false;
+    core->regions[i].start = (uintptr_t)memory;
+    core->regions[i].bytes = bytes;
+    if (i == core->region_count)
+        core->region_count++;
+    return true;
+}
+
+void core_memory_forget(struct core *core, const void *memory)
+{
+    for (unsigned i = 0; i < core->region_count; i++) {
+        if (core->regions[i].start != (uintptr_t)memory || core->regions[i].bytes == 0)
+            continue;
+        ring_set_buffer(&core->ring, &core->traits, i + 1, NULL, 0);
+        core->regions[i].bytes = 0;
+    }
 }

@@ -24,6 +24,20 @@ struct volume *volume_find(struct cache *cache, const char *name)
     return NULL;
 }
 
+/* Write-back goes to the backing store itself only for large zeroing; the other modes leave each
+ * write in its cache, too, and what happens to be dirty takes the log. */
+bool volume_is_volatile(struct volume *volume)
+{
+    bool flash = cache_volume_of(volume)->cache->flash_volatile;
+
+    return flash || (volume->mode != MODE_WRITE_BACK && backing_info(volume->backing)->has_flush);
+}
+
+const uint8_t *volume_uuid(struct volume *volume)
+{
+    return cache_volume_of(volume)->record->uuid;
+}
+
 unsigned volume_count(struct cache *cache)
 {
     return cache->volume_count;

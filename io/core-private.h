@@ -9,6 +9,8 @@
 #include "io/core.h"
 #include "io/ring.h"
 
+#define MEMORY_REGIONS 63u /* of core_memory_register */
+
 struct buffer_pool;
 struct runner_core;
 struct request_core;
@@ -28,6 +30,12 @@ struct core {
     struct buffer_pool *buffers;
     struct runner_core *runner;   /* shard-runner.c */
     struct request_core *request; /* request.c */
+
+    struct {
+        uintptr_t start;
+        size_t bytes;          /* 0: free */
+    } regions[MEMORY_REGIONS]; /* registered as buffers 1 and up */
+    unsigned region_count;     /* those behind were never used */
 
     /* For files of this core only: slots of the ring's file table that are free. */
     uint16_t *free_slots;

@@ -142,8 +142,14 @@ struct core_buffer_waiter {
 void core_buffer_wait(struct core *core, struct core_buffer_waiter *waiter);
 void core_buffer_wait_cancel(struct core *core, struct core_buffer_waiter *waiter);
 
-/* Are these bytes in the memory registered as buffer 0 of this core's ring: then read_fixed and
- * write_fixed, with buf_index 0, need no page references. */
-bool core_buffer_is_registered(const struct core *core, const void *data, size_t bytes);
+/* The index for read_fixed and write_fixed, which then need no page references, or -1: these bytes
+ * are not in memory registered with this core's ring. */
+int core_buffer_index(const struct core *core, const void *data, size_t bytes);
+
+/* Registers memory of a front end's own, page-aligned, with this core's ring; false: it could not be,
+ * which costs only speed.  Registered memory is locked.  Forget it before it is unmapped, while none
+ * of the core's I/O uses it, unless the ring is closed by then. */
+bool core_memory_register(struct core *core, void *memory, size_t bytes);
+void core_memory_forget(struct core *core, const void *memory);
 
 #endif

@@ -19,6 +19,12 @@ void *request_buffer(struct request *request)
     bytes = (uint32_t)(before + request->length + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
     if (bytes != request->length)
         bytes += REQUEST_SCRATCH_BYTES;
+    if (request->given != NULL) {
+        assert(bytes <= request->given->bytes);
+        request->buffer = request->given;
+        request->span = request->buffer->data;
+        return request->span + before;
+    }
     /* A write alone may always go on, however large it is. */
     if (own->write_bytes != 0 && own->write_bytes + bytes > own->write_bytes_max)
         return NULL;
@@ -158,6 +164,7 @@ void request_release(struct request *request)
         return;
     request->core->request->write_bytes -= request->counted_bytes;
     request->counted_bytes = 0;
-    core_buffer_give(request->core, request->buffer);
+    if (request->buffer != request->given)
+        core_buffer_give(request->core, request->buffer);
     request->buffer = NULL;
 }

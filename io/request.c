@@ -475,7 +475,9 @@ static void start(struct core *core, struct core_buffer_waiter *waiter)
     uint32_t bytes = buffer_bytes(request);
 
     if (bytes != 0) {
-        request->buffer = core_buffer_take(core, bytes);
+        request->buffer = request->given != NULL && request->op != REQUEST_CACHE
+                              ? request->given
+                              : core_buffer_take(core, bytes);
         if (request->buffer == NULL) {
             core_buffer_wait(core, waiter);
             return;

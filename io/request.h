@@ -70,6 +70,11 @@ struct request {
 
     void *private_pointer; /* for the front end's use */
 
+    /* OPTIONAL: memory of the front end's own for READ, WRITE and ZERO, which then never wait for a
+     * buffer.  It is the request's until done (READ: until request_release), and must have at least
+     * REQUEST_GIVEN_BYTES(length).  What its `registered` says is not looked at. */
+    struct buffer *given;
+
     /* Internal to request.c. */
     struct buffer *buffer;
     unsigned char *span; /* the aligned span that covers the request */
@@ -87,6 +92,10 @@ struct request {
     struct flush_waiter flush_flash, flush_backing;
     struct request_piece first; /* most requests need only one: the end is not to be cleared */
 };
+
+/* Whole blocks around any `length` bytes, and the old content of the edges of a write. */
+#define REQUEST_GIVEN_BYTES(length) \
+    (((length) + 2 * BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES + 4 * BLOCK_BYTES)
 
 /* WRITE: where the payload is to be received, `length` contiguous bytes, or NULL when the core has
  * no buffer now, or writes hold as many as they may (see core_buffer_wait).  core, offset and

@@ -93,14 +93,22 @@ void ring_register_files(struct io_uring *ring, struct ring_traits *traits, cons
     traits->files_registered = true;
 }
 
-void ring_register_buffer(struct io_uring *ring, struct ring_traits *traits, void *memory,
-                          size_t bytes)
+void ring_register_buffers(struct io_uring *ring, struct ring_traits *traits, void *memory,
+                           size_t bytes, unsigned slots)
 {
     static atomic_bool told;
-    struct iovec all = {memory, bytes};
+    struct iovec first = {memory, bytes};
+    __u64 tag = 0;
     struct rlimit limit = {0};
-    int error = io_uring_register_buffers(ring, &all, 1);
+    int error = io_uring_register_buffers_sparse(ring, slots);
 
+    if (error == 0) {
+        int filled = io_uring_register_buffers_update_tag(ring, 0, &first, &tag, 1);
+
+        error = filled < 0 ? filled : filled == 0 ? -EFAULT : 0;
+        if (error)
+            io_uring_unregister_buffers(ring);
+    }
     if (error == 0) {
         traits->buffers_registered = true;
         return;
@@ -114,4 +122,14 @@ void ring_register_buffer(struct io_uring *ring, struct ring_traits *traits, voi
                     LOG_UINT("limit_bytes", limit.rlim_cur), LOG_UINT("bytes_per_core", bytes));
     else
         log_warning("I/O buffers are not registered, which costs some speed", LOG_ERRNO(error));
+}
+
+bool ring_set_buffer(struct io_uring *ring, const struct ring_traits *traits, unsigned slot,
+                     void *memory, size_t bytes)
+{
+    struct iovec region = {memory, bytes};
+    __u64 tag = 0;
+
+    return traits->buffers_registered &&
+           io_uring_register_buffers_update_tag(ring, slot, &region, &tag, 1) == 1;
 }

@@ -29,9 +29,13 @@ void ring_close(struct io_uring *ring);
 void ring_register_files(struct io_uring *ring, struct ring_traits *traits, const int *files,
                          unsigned count, unsigned slots);
 
-/* Registers one region of memory as buffer 0.  Fails softly, too, and says in the log what locked
- * memory would have been needed. */
-void ring_register_buffer(struct io_uring *ring, struct ring_traits *traits, void *memory,
-                          size_t bytes);
+/* Makes a table of `slots` registered buffers, the first of which is this memory.  Fails softly, too,
+ * and says in the log what locked memory would have been needed. */
+void ring_register_buffers(struct io_uring *ring, struct ring_traits *traits, void *memory,
+                           size_t bytes, unsigned slots);
+
+/* Puts memory into a slot of that table, or empties it (NULL).  False: it could not. */
+bool ring_set_buffer(struct io_uring *ring, const struct ring_traits *traits, unsigned slot,
+                     void *memory, size_t bytes);
 
 #endif

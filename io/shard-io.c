@@ -90,9 +90,11 @@ static void issue_flash_read(struct core *core, struct shard_io *io)
     const struct action *action = &io->action;
     const struct device *flash = &io->runner->cache->flash;
     struct io_uring_sqe *sqe = core_sqe(core);
+    int index = core_buffer_index(core, action->data, action->length);
 
-    if (core_buffer_is_registered(core, action->data, action->length))
-        io_uring_prep_read_fixed(sqe, flash->fd, action->data, action->length, action->offset, 0);
+    if (index >= 0)
+        io_uring_prep_read_fixed(sqe, flash->fd, action->data, action->length, action->offset,
+                                 index);
     else
         io_uring_prep_read(sqe, flash->fd, action->data, action->length, action->offset);
     core_sqe_file(core, sqe, flash->slot);
@@ -150,13 +152,16 @@ static void issue_flash_write(struct core *core, struct shard_io *io)
     const struct flash_write *write = action->owner;
     const struct device *flash = &io->runner->cache->flash;
     struct io_uring_sqe *sqe = core_sqe(core);
-    unsigned char *data;
 
     if (write->headroom || write->iov_count == 1) {
+        unsigned char *data;
+        int index;
+
         data = write->iov[write->headroom ? 1 : 0].iov_base;
         data -= write->headroom ? write->iov[0].iov_len : 0;
-        if (core_buffer_is_registered(core, data, io->bytes))
-            io_uring_prep_write_fixed(sqe, flash->fd, data, io->bytes, action->offset, 0);
+        index = core_buffer_index(core, data, io->bytes);
+        if (index >= 0)
+            io_uring_prep_write_fixed(sqe, flash->fd, data, io->bytes, action->offset, index);
         else
             io_uring_prep_write(sqe, flash->fd, data, io->bytes, action->offset);
     } else {

@@ -35,6 +35,13 @@ struct volume {
 };
 
 /* Volumes never move; the table only changes through the control path, between requests. */
+/* Whether an acknowledged write may still be lost until a FLUSH.  False: each acknowledgement, but
+ * for those of large REQUEST_ZERO without REQUEST_FUA, promises what a FLUSH does. */
+bool volume_is_volatile(struct volume *volume);
+
+/* What tells this volume on this flash from any other: 16 bytes, valid as long as the cache. */
+const uint8_t *volume_uuid(struct volume *volume);
+
 struct cache;
 struct volume *volume_find(struct cache *cache, const char *name); /* "" is the first; NULL: none */
 unsigned volume_count(struct cache *cache);
