@@ -77,6 +77,7 @@ flash_with_faults() {
     format_flash "$size" "$@" >/dev/null
     start_store flash.img
     mount_file flash.img
+    # shellcheck disable=SC2034 # for tests/functions.sh
     flash=$tmpdir/flash.img.mounted
 }
 
