@@ -80,6 +80,7 @@ expect "lost blocks" "$(volume v lost_blocks)" 1
 expect "counted" "$(counter v lost_blocks)" 1
 expect "notices" "$(status .notices.NOTICE_DIRTY_LOST)" 1
 blkcachectl status | grep -q '^v .* degraded ' || fail "$(blkcachectl status)"
+blkcachectl events | grep -q 'a dirty block failed its checksum.* volume=v offset=2101248' || fail "no event: $(blkcachectl events)"
 # A restart does not forget it, nor does it bring an older version.
 kill_daemon
 start_daemon
