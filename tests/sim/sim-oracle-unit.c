@@ -126,6 +126,8 @@ void unit_forget(struct unit *unit, uint64_t flushed)
     unit->unknown_until = 0;
     if (unit->unknown_crash <= flushed)
         unit->unknown_crash = 0;
+    if (unit->pending_mask == 0 && unit->state_count == 1 && unit->changed < flushed)
+        unit->failed = false; /* whatever it left is durable */
 }
 
 /* ---- writes ------------------------------------------------------------------------------ */
@@ -175,6 +177,7 @@ static bool keep_applied(struct content *content, struct unit *unit, const struc
     bool fits = true;
 
     past_overwritten(unit, now);
+    unit->failed = false;
     memcpy(before, unit->states, before_count * sizeof(before[0]));
     unit->state_count = 0;
     for (uint32_t i = 0; i < before_count; i++)
@@ -413,5 +416,5 @@ bool unit_may_survive(const struct unit *unit, const struct unit_reach *reach, c
 bool unit_is_plain(const struct unit *unit)
 {
     return unit->pending_mask == 0 && unit->state_count == 1 && unit->past_count == 0 &&
-           !unit->unknown && unit->unknown_until == 0 && unit->unknown_crash == 0;
+           !unit->unknown && !unit->failed && unit->unknown_until == 0 && unit->unknown_crash == 0;
 }
