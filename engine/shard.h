@@ -55,7 +55,9 @@ enum piece_flags {
     PIECE_NO_FILL = 2, /* a miss does not enter the cache (bypassed sequential stream) */
     PIECE_HOLE = 4,    /* with PIECE_ZERO: the backing store may deallocate (trim) */
     PIECE_HEADROOM = 8, /* BLOCK_BYTES before data are free for a batch header */
-    PIECE_DISCARD = 16, /* with PIECE_INVALIDATE: dirty blocks are discarded, too */
+    PIECE_DISCARD = 16, /* with PIECE_INVALIDATE: dirty blocks are discarded, too.  What destaging
+                           wrote of them is not flushed: for the caller this counts as a write
+                           around the cache */
     PIECE_AROUND =
         32, /* a large zero or trim: straight to the backing store where no block is dirty */
 };

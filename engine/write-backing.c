@@ -62,7 +62,7 @@ static void through_done(struct shard *shard, struct piece *piece, const struct 
     const struct action *action = event->action;
 
     for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++)
-        if (event->result >= 0 && through_current(shard, piece, i))
+        if ((event->result >= 0 || MUTANT(117)) && through_current(shard, piece, i))
             destage_written(shard, piece->slots[i]);
     if (piece->ios > 0)
         return;
@@ -72,11 +72,31 @@ static void through_done(struct shard *shard, struct piece *piece, const struct 
 
 /* ---- around the cache ----------------------------------------------------------------------- */
 
+/* What destaging was writing of the discarded blocks has arrived, and changes nothing any more; but
+ * nobody flushes it. */
+static void invalidated(struct shard *shard, struct piece *piece, struct actions *out)
+{
+    struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (volume && piece->flags & PIECE_DISCARD) {
+        volume->around_writes++;
+        tick_want(shard, shard->now_ns);
+    }
+    for (uint32_t i = 0; i < piece->count; i++)
+        ram_drop(shard, piece_key(piece) + i);
+    backing_write_end(shard, piece);
+    write_finish(shard, piece, out);
+}
+
 void write_around(struct shard *shard, struct piece *piece, struct actions *out)
 {
     if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_AROUND_WAIT;
         piece_list_push(&shard->blocked, piece);
+        return;
+    }
+    if (piece->op == PIECE_INVALIDATE) {
+        invalidated(shard, piece, out);
         return;
     }
     piece->state = WRITE_AROUND;
@@ -131,10 +151,7 @@ void write_around_start(struct shard *shard, struct piece *piece, struct actions
     for (uint32_t i = 0; i < piece->count; i++)
         ram_drop(shard, piece_key(piece) + i);
     if (!piece_cached(shard, piece) || MUTANT(7)) {
-        if (piece->op == PIECE_INVALIDATE)
-            write_finish(shard, piece, out);
-        else
-            write_around(shard, piece, out);
+        write_around(shard, piece, out);
         return;
     }
     piece->state = WRITE_ABSENT_APPEND;

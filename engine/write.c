@@ -143,7 +143,7 @@ void write_stall(struct shard *shard, struct piece *piece)
         volume->stalled++;
         volume->counters.stalled_pieces++;
     }
-    if (!piece->active)
+    if (!piece->active && !MUTANT(306))
         active_add(shard, piece); /* a merge that started now would miss what this piece brings */
     piece->since_ns = shard->now_ns;
     piece_list_push(&shard->stalled, piece);
@@ -224,10 +224,7 @@ void write_logged(struct shard *shard, struct piece *piece, struct actions *out)
     if (piece->error || !volume) {
         write_finish(shard, piece, out);
     } else if (piece->state == WRITE_ABSENT) {
-        if (piece->op == PIECE_INVALIDATE)
-            write_finish(shard, piece, out);
-        else
-            write_around(shard, piece, out);
+        write_around(shard, piece, out);
     } else if (piece->held) {
         write_through_start(shard, piece, out);
     } else {
@@ -293,7 +290,7 @@ static bool goes_around(const struct shard *shard, const struct shard_volume *vo
     if (volume->policy.mode != MODE_WRITE_AROUND && volume->policy.mode != MODE_PASS_THROUGH &&
         !(piece->flags & PIECE_AROUND && epoch_around(volume, piece)))
         return false;
-    return range_state(shard, piece) == 0; /* I23: a dirty block stays in the log */
+    return range_state(shard, piece) == 0 || MUTANT(223); /* I23: a dirty block stays in the log */
 }
 
 static void write_start(struct shard *shard, struct piece *piece, struct actions *out)
