@@ -49,6 +49,10 @@ bool destage_written(struct shard *shard, uint32_t slot)
 
     if (shard->slots[slot].bits & SLOT_WRITTEN)
         return true;
+    if (MUTANT(204)) {
+        slot_clean(shard, slot);
+        return true;
+    }
     if (destage->written_count == WRITTEN_MAX)
         return false;
     if (destage->written_count == 0)
@@ -288,7 +292,7 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
         volume_failed(shard, volume, out);
         return;
     }
-    volume->around_flushed = destage->flush_around;
+    volume->around_flushed = MUTANT(313) ? volume->around_writes : destage->flush_around;
     if (volume->epochs)
         volume->epochs->changed = shard->epochs_changed = true;
     volume_works(shard, volume, out);

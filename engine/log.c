@@ -101,6 +101,8 @@ bool log_room(const struct shard *shard, uint32_t entries, bool reclaim)
 
     if (shard->flash_failed || shard->stop_footer)
         return false;
+    if (MUTANT(211))
+        return true;
     if (shard->batches_free < (reclaim ? 2u : 5u))
         return false;
     if (remaining >= need) /* writers leave alone what reclaim opened from the reserve */
@@ -349,7 +351,7 @@ uint32_t log_append(struct shard *shard, const struct append *append, struct act
     batch->frames[i] = append->frame;
     batch->data[i] = append->data;
     batch->reinserted[i] = append->reinserted;
-    batch->fua |= append->fua && shard->config.flash_volatile;
+    batch->fua |= append->fua && shard->config.flash_volatile && !MUTANT(201);
     batch->urgent |= append->piece != NULL || append->reinserted;
     batch->header->entry_count++;
     shard->last_append_ns = shard->now_ns;

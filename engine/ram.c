@@ -110,7 +110,7 @@ void ram_drop(struct shard *shard, uint64_t key)
 
     ++*ram_generation(shard, key);
 
-    if (id != NONE)
+    if (id != NONE && !MUTANT(312))
         frame_kill(shard, id);
 }
 

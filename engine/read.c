@@ -182,7 +182,9 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
         }
         return outdated;
     }
-    if (!(slot->bits & SLOT_BAD)) {
+    if (MUTANT(214)) {
+        index_drop(shard, id);
+    } else if (!(slot->bits & SLOT_BAD)) {
         /* It stays linked, so that a later write around the cache still finds it on flash (I14). */
         slot->bits |= SLOT_BAD;
         if (volume)

@@ -106,6 +106,8 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
                          .reinserted = true},
         out);
     shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));
+    if (MUTANT(104))
+        index_drop(shard, slot);
     reclaim->outstanding++;
     volume->counters.flash_reinsert_blocks++;
 }

@@ -129,8 +129,8 @@ static void flushed(struct shard *shard, struct actions *out)
                 out); /* only now: the superblock says that its records are dead (hazard 3) */
         return;
     }
-    reclaim->state = RECLAIM_HEADER_A;
-    header_write(shard, &reclaim->header, reclaim->victim, 0, out);
+    reclaim->state = MUTANT(102) ? RECLAIM_HEADER_B : RECLAIM_HEADER_A;
+    header_write(shard, &reclaim->header, reclaim->victim, MUTANT(102) ? HEADER_BOTH : 0, out);
 }
 
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */
@@ -141,7 +141,8 @@ void reclaim_headers_start(struct shard *shard, struct actions *out)
     struct segment_header *header = reclaim->header.header;
     struct action *action;
 
-    if (!reclaim->keep && segment->dirty > 0) { /* not everything dirty could be copied (I7) */
+    if (!reclaim->keep && segment->dirty > 0 &&
+        !MUTANT(207)) { /* not everything dirty could be copied (I7) */
         segment->state = SEGMENT_CLOSED;
         reclaim->state = RECLAIM_IDLE;
         reclaim_retry(shard, IDLE_RETRY_NS);
@@ -332,8 +333,8 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
             reclaim_retry(shard, IDLE_RETRY_NS);
             return;
         }
-        reclaim->ring_sequence = shard->segments[shard->open_segment].ring_sequence - RING_SPACING +
-                                 ++reclaim->kept_since_open;
+        reclaim->ring_sequence = shard->segments[shard->open_segment].ring_sequence -
+                                 (MUTANT(113) ? 0 : RING_SPACING) + ++reclaim->kept_since_open;
     }
     lower_counters(shard, index);
     reclaim->keep = true;
@@ -417,7 +418,8 @@ static void choose(struct shard *shard, struct actions *out)
             keep_start(shard, index, out);
         else
             reclaim_start(shard, index, true, true, out);
-    } else if (census.dirty > 0) { /* destaging takes the oldest segments first: let it */
+    } else if (census.dirty > 0 &&
+               !MUTANT(207)) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         reclaim_retry(shard, RETRY_NS);
     } else if (full) {

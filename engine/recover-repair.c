@@ -20,6 +20,10 @@ void recovery_repair_next(struct shard *shard, struct actions *out)
         return;
     }
     recovery->state = RECOVERY_FLUSH;
+    if (MUTANT(212)) {
+        recovery_finish(shard);
+        return;
+    }
     action = action_add(out, ACTION_FLUSH_FLASH);
     action->flags = ACTION_REPORT;
     action->first = TAG_RECOVERY;
@@ -97,7 +101,7 @@ void recovery_finish(struct shard *shard)
     shard->footers[0].segment = NONE;
     shard->ring_next = recovery->ring_max / RING_SPACING * RING_SPACING;
     shard->watermark = recovery->watermark;
-    shard->next_lsn = shard->config.session << LSN_SESSION_SHIFT | 1;
+    shard->next_lsn = MUTANT(106) ? 1 : shard->config.session << LSN_SESSION_SHIFT | 1;
     shard->durable_lsn = shard->next_lsn - 1; /* all that was accepted, after the flush */
     shard->marked_durable = shard->durable_lsn;
     shard->marked_watermark = shard->watermark;

@@ -14,7 +14,7 @@ static bool batch_ok(const struct shard *shard, struct batch_header *header, uin
 {
     return header->magic == BATCH_MAGIC &&
            memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
-           header->generation == shard->segments[index].generation &&
+           (header->generation == shard->segments[index].generation || MUTANT(202)) &&
            header->offset == segment_offset(shard, index) + (uint64_t)slot * BLOCK_BYTES &&
            header->shard == shard->config.shard && header->entry_count <= BATCH_ENTRIES_MAX &&
            header->echo_count <= BATCH_ENTRIES_MAX && header->data_blocks <= header->slot_count &&
@@ -105,7 +105,7 @@ static void batch_found(struct shard *shard, const struct batch_header *header, 
         return;
     }
     if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
-        header->echo_slot < slot)
+        header->echo_slot < slot && !MUTANT(114))
         batch_replay(shard, header->echo, header->echo_count);
     batch_replay(shard, header->entries, header->entry_count);
     if (header->entry_count > 0)
@@ -128,7 +128,7 @@ static bool scan_chunk(struct shard *shard, struct actions *out)
         }
         header = (void *)chunk_block(shard, recovery->scan_slot);
         if (!batch_ok(shard, header, recovery->scan_segment, recovery->scan_slot)) {
-            recovery->scan_slot++;
+            recovery->scan_slot = MUTANT(111) ? shard->usable_end : recovery->scan_slot + 1;
             recovery->in_gap = true;
             continue;
         }
@@ -147,11 +147,13 @@ static bool chunk_loaded(struct shard *shard, const struct event *event, struct 
 
     if (event->result >= 0)
         return true;
-    if (++recovery->attempts >= ATTEMPTS_MAX)
-        recovery_fail(shard, -EIO);
-    else
+    if (++recovery->attempts < ATTEMPTS_MAX)
         chunk_load(shard, out);
-    return false;
+    else if (MUTANT(124))
+        memset(shard->scratch, 0, recovery->chunk_slots * (size_t)BLOCK_BYTES);
+    else
+        recovery_fail(shard, -EIO);
+    return MUTANT(124) && recovery->attempts >= ATTEMPTS_MAX;
 }
 
 /* A read of the scan ended.  True: the segment is finished. */

@@ -88,8 +88,9 @@ static bool footer_ok(const struct shard *shard, struct segment_footer *footer, 
            memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) == 0 &&
            footer->segment == shard->config.segment_first + index &&
            footer->shard == shard->config.shard && footer->entry_count <= shard->segment_slots &&
-           recovery_crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
-                           &footer->crc);
+           (recovery_crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
+                            &footer->crc) ||
+            MUTANT(208));
 }
 
 /* An entry that can be believed as far as its form goes, of a volume that is still there. */
@@ -335,7 +336,7 @@ static void absent_replay(struct shard *shard, const struct entry *entry)
     if (MUTANT(110))
         return;
     if (entry->count <= shard->slot_count) {
-        for (uint32_t i = 0; i < entry->count; i++) {
+        for (uint32_t i = 0; i < (MUTANT(10) ? 1 : entry->count); i++) {
             uint32_t id = index_flash(shard, key + i);
 
             if (id != NONE)

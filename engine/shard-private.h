@@ -32,17 +32,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "engine/mutants.h"
 #include "engine/shard.h"
 
 #define NONE UINT32_MAX
-
-/* A planted bug, for proving that the simulator finds it; compiled in only for tests. */
-#ifdef ENGINE_MUTANTS
-extern int engine_mutant;
-#    define MUTANT(n) (engine_mutant == (n))
-#else
-#    define MUTANT(n) 0
-#endif
 
 /* ---- slots ------------------------------------------------------------------------------ */
 

@@ -367,6 +367,8 @@ void shard_frame_unpin(struct shard *shard, uint32_t frame)
 
 uint64_t shard_flush_begin(const struct shard *shard)
 {
+    if (MUTANT(301))
+        return shard->recovering ? 0 : shard->next_lsn - 1;
     return shard->recovering ? 0 : log_completed_lsn(shard);
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/crc32c.h"
+#include "engine/mutants.h"
 
 #define SEGMENT_BYTES_DEFAULT  (8u << 20)
 #define SEGMENTS_PER_SHARD_MIN 64u
@@ -437,7 +438,8 @@ struct superblock_volume *superblock_volume_add(struct superblock *sb, const cha
         memset(volume, 0, sizeof(*volume));
         memcpy(volume->name, name, name_bytes);
         memcpy(volume->uuid, uuid, sizeof(volume->uuid));
-        volume->id = (uint16_t)sb->next_volume_id++;
+        volume->id = (uint16_t)(MUTANT(9) ? i + 1 : sb->next_volume_id);
+        sb->next_volume_id++;
         volume->state = VOLUME_ACTIVE;
         return volume;
     }
