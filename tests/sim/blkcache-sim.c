@@ -7,6 +7,11 @@
  *   blkcache-sim --script all --every crash            each crash point of each short script
  *   blkcache-sim --seconds 600 --jobs 2                as many as there is time for
  *
+ * blkcache-sim-mutants is the same with bugs planted in it:
+ *
+ *   blkcache-sim-mutants --mutant 14 --seed 7            a run with one of them
+ *   blkcache-sim-mutants --mutants all --seconds 60      looks for each
+ *
  * Each seed runs twice, and both runs must decide the same (--once: it runs once).  A failure says
  * how to repeat it, and ends the program with 1.
  */
@@ -21,6 +26,7 @@
 #include <unistd.h>
 
 #include "tests/sim/sim-drive.h"
+#include "tests/sim/sim-mutants.h"
 #include "tests/sim/sim-report.h"
 
 #ifndef SIM_COMMIT
@@ -38,6 +44,7 @@ struct options {
     unsigned jobs;
     bool once, trace, quiet;
     const char *script, *every; /* every: crash, double, error */
+    struct sim_mutant_hunt hunt;
     struct sim_drive drive;
 };
 
@@ -59,6 +66,8 @@ static const struct option long_options[] = {
     {"once", no_argument, NULL, 'o'},
     {"trace", no_argument, NULL, 'T'},
     {"mutant", required_argument, NULL, 'M'},
+    {"mutants", required_argument, NULL, 'U'},
+    {"known", required_argument, NULL, 'k'},
     {"script", required_argument, NULL, 'x'},
     {"every", required_argument, NULL, 'e'},
     {"variants", required_argument, NULL, 'N'},
@@ -116,6 +125,8 @@ static bool parse(struct options *options, int argc, char **argv)
         case 'T': options->trace = options->once = true; break;
 #ifdef ENGINE_MUTANTS
         case 'M': engine_mutant = (int)value; break;
+        case 'U': options->hunt.which = optarg; break;
+        case 'k': options->hunt.known = optarg; break;
 #endif
         case 'x': options->script = optarg; break;
         case 'e': options->every = optarg; break;
@@ -305,6 +316,14 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
+#ifdef ENGINE_MUTANTS
+    if (options.hunt.which != NULL) {
+        options.hunt.seed = options.seed;
+        options.hunt.seconds = options.seconds;
+        options.hunt.jobs = options.jobs;
+        return sim_mutants_hunt(&options.hunt) ? 0 : 1;
+    }
+#endif
     clock_gettime(CLOCK_MONOTONIC, &begin);
     good = run_workers(&options, &sum);
     clock_gettime(CLOCK_MONOTONIC, &end);

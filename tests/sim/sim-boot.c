@@ -65,7 +65,8 @@ static void commit_done(struct disk_io *io, int result)
 
     if (result == 0 && (boot->commit_step == COMMIT_FIRST || boot->commit_step == COMMIT_SECOND))
         boot->current = !boot->current;
-    if (result != 0 || boot->commit_step == COMMIT_FLUSH_SECOND) {
+    if (result != 0 || boot->commit_step == COMMIT_FLUSH_SECOND ||
+        (boot->commit_step == COMMIT_FLUSH && MUTANT(225))) {
         commit_ended(world, result);
         return;
     }
@@ -89,7 +90,7 @@ static void commit_io(struct sim_world *world)
     disk_submit(world->flash, &boot->io, world->now_ns);
 }
 
-static void commit(struct sim_world *world)
+void sim_boot_commit(struct sim_world *world)
 {
     struct sim_boot *boot = &world->boot;
 
@@ -115,7 +116,7 @@ void sim_boot_retire(struct sim_world *world, struct sim_io *io)
     superblock->retired[superblock->retired_count++] = (uint32_t)io->action.offset;
     io->next = world->boot.retiring;
     world->boot.retiring = io;
-    commit(world);
+    sim_boot_commit(world);
 }
 
 /* ---- format ------------------------------------------------------------------------------ */
@@ -213,7 +214,34 @@ void sim_boot_start(struct sim_world *world)
     boot->was_clean = boot->superblock.flags & SUPERBLOCK_CLEAN;
     boot->superblock.session++;
     boot->superblock.flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
-    commit(world);
+    sim_change_boot(world);
+    sim_boot_commit(world);
+}
+
+struct superblock_volume *sim_boot_record(struct sim_world *world, uint32_t volume)
+{
+    return superblock_volume_find(&world->boot.superblock,
+                                  (const char[2]){(char)('a' + volume), 0});
+}
+
+void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
+{
+    struct sim_shard *shard = &world->shards[index];
+    const struct sim_volume *volume = &world->volumes[v];
+    struct volume_policy policy = {
+        .present = !volume->gone,
+        .mode = volume->mode,
+        .destage = volume->ordered ? DESTAGE_ORDERED : DESTAGE_SORTED,
+        .backing_debt = !world->boot.was_clean && !MUTANT(13),
+        .blocks = volume->blocks,
+        .dirty_max_percent = world->config.volumes[v].dirty_max_percent,
+    };
+
+    if (!volume->gone)
+        policy.floor_lsn = sim_boot_record(world, v)->floor_lsn;
+    shard_volume_set(shard->shard, volume->id, &policy);
+    if (shard_next_tick(shard->shard) < shard->due_ns)
+        shard->due_ns = shard_next_tick(shard->shard);
 }
 
 static void create_shard(struct sim_world *world, uint32_t index)
@@ -250,20 +278,8 @@ static void create_shard(struct sim_world *world, uint32_t index)
     shard->stop = (struct sim_task){.kind = TASK_STOP};
     shard->ready = false;
     shard->due_ns = world->now_ns;
-    for (uint32_t i = 0; i < world->config.volume_count; i++) {
-        const struct sim_volume *volume = &world->volumes[i];
-        struct volume_policy policy = {
-            .present = true,
-            .mode = volume->mode,
-            .destage = volume->ordered ? DESTAGE_ORDERED : DESTAGE_SORTED,
-            .backing_debt = true,
-            .blocks = volume->blocks,
-            .floor_lsn = superblock->volumes[i].floor_lsn,
-            .dirty_max_percent = world->config.volumes[i].dirty_max_percent,
-        };
-
-        shard_volume_set(shard->shard, volume->id, &policy);
-    }
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        sim_boot_policy(world, i, index);
 }
 
 static void create_shards(struct sim_world *world)
@@ -274,7 +290,8 @@ static void create_shards(struct sim_world *world)
 
         sim_flusher_init(world, &volume->flusher, volume->backing, i + 1);
         volume->epoch = world->boot.superblock.session << LSN_SESSION_SHIFT;
-        volume->backing_writes = 1; /* hazard 13: whoever was here before may have left a debt */
+        /* Hazard 13: whoever was here before, and did not stop cleanly, may have left a debt. */
+        volume->backing_writes = world->boot.was_clean || MUTANT(13) ? 0 : 1;
         volume->backing_flushed = 0;
         sim_epoch_reset(world, volume);
     }
@@ -359,7 +376,7 @@ static void drain_advance(struct sim_world *world)
         sim_task_push(world, world->shards[i].home, &world->shards[i].stop);
 }
 
-static void stop_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
+static void flash_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
 {
     struct superblock *superblock = &world->boot.superblock;
 
@@ -377,7 +394,24 @@ static void stop_flushed(struct sim_world *world, struct sim_flush_waiter *waite
     }
     superblock->flags |= SUPERBLOCK_CLEAN;
     sim_world_phase(world, PHASE_STOP_SUPERBLOCK);
-    commit(world);
+    sim_boot_commit(world);
+}
+
+static void stop_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
+{
+    struct sim_boot *boot = &world->boot;
+
+    (void)waiter;
+    if (result != 0)
+        boot->stop_error = result;
+    if (--boot->stop_flushes > 0)
+        return;
+    if (boot->stop_error != 0) {
+        refuse(world, boot->stop_error, "flush of a backing store before the clean mark");
+        return;
+    }
+    boot->stop_flush.done = flash_flushed;
+    sim_flush_join(&world->flash_flusher, &boot->stop_flush);
 }
 
 static void stop_advance(struct sim_world *world)
@@ -386,8 +420,18 @@ static void stop_advance(struct sim_world *world)
         if (!shard_idle(world->shards[i].shard))
             return;
     sim_world_phase(world, PHASE_STOP_FLUSH);
-    world->boot.stop_flush.done = stop_flushed;
-    sim_flush_join(&world->flash_flusher, &world->boot.stop_flush);
+    world->boot.stop_flushes = 1;
+    world->boot.stop_error = 0;
+    for (uint32_t i = 0; i < world->config.volume_count; i++) {
+        struct sim_volume *volume = &world->volumes[i];
+
+        if (volume->backing_writes == volume->backing_flushed)
+            continue;
+        world->boot.stop_flushes++;
+        world->boot.stop_backing[i].done = stop_flushed;
+        sim_flush_join(&volume->flusher, &world->boot.stop_backing[i]);
+    }
+    stop_flushed(world, NULL, 0);
 }
 
 void sim_boot_advance(struct sim_world *world)

@@ -21,6 +21,8 @@ static void check_volume(struct sim_world *world, uint16_t volume)
 {
     struct sim_client *client = &world->client;
 
+    while (volume < world->config.volume_count && world->volumes[volume].gone)
+        volume++;
     client->check_volume = volume;
     client->check_next = 0;
     client->check_count = 0;
@@ -129,6 +131,10 @@ static void choose_range(struct sim_world *world, struct sim_want *want)
     }
     if (want->offset >= volume->bytes)
         want->offset = 0;
+    if (zero && want->kind != OP_INVALIDATE && sim_random_percent(random, load->whole_percent)) {
+        want->offset = 0;
+        want->length = volume->bytes;
+    }
     if (want->length > volume->bytes - want->offset)
         want->length = volume->bytes - want->offset;
     client->sequential[want->connection] = want->offset + want->length;
@@ -157,6 +163,9 @@ static void choose_flags(struct sim_world *world, struct sim_want *want)
 
     if ((want->kind == OP_WRITE || zero) && sim_random_percent(random, load->fua_percent))
         want->flags |= PIECE_FUA;
+    if (want->kind == OP_INVALIDATE && !world->volumes[want->volume].ordered &&
+        sim_random_percent(random, load->discard_percent))
+        want->flags |= PIECE_DISCARD;
     if (want->kind == OP_READ && sim_random_percent(random, load->no_fill_percent))
         want->flags |= PIECE_NO_FILL;
     /* Where blocks are atomic, nothing goes around the cache: the backing store may tear it. */
@@ -177,8 +186,13 @@ static bool choose(struct sim_world *world, struct sim_want *want)
         return false;
     want->kind = (uint8_t)choose_op(client, load);
     want->volume = (uint16_t)sim_random_below(&client->random, world->config.volume_count);
-    if (want->kind == OP_FLUSH)
+    while (world->volumes[want->volume].gone)
+        want->volume = (uint16_t)((want->volume + 1) % world->config.volume_count);
+    if (want->kind == OP_FLUSH) {
+        if (sim_random_percent(&client->random, load->idle_percent))
+            client->idle_ns = sim_random_range(&client->random, 100, 3000) * UINT64_C(1000000);
         return true;
+    }
     choose_range(world, want);
     if (want->kind == OP_TRIM && !trim_range(&world->volumes[want->volume], want))
         return false;
@@ -216,7 +230,9 @@ bool sim_client_run(struct sim_world *world)
     if (wants)
         sim_request_submit(world, &want);
     if (client->script == NULL && !checks)
-        client->next_ns =
-            world->now_ns + sim_random_below(&client->random, world->config.workload.think_ns + 1);
+        client->next_ns = world->now_ns + client->idle_ns +
+                          sim_random_below(&client->random, world->config.workload.think_ns + 1);
+    if (client->script == NULL && !checks)
+        client->idle_ns = 0;
     return wants;
 }

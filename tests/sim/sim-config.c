@@ -182,6 +182,26 @@ static void choose_ordered(struct sim_config *config, uint64_t seed,
         config->alone_ppm = 0;
 }
 
+/* Drawn from a stream of their own, so that the rest of a seed is as it would be without them. */
+static void choose_changes(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 7);
+    struct sim_changes *changes = &config->changes;
+
+    config->workload.whole_percent = PICK(&random, 0, 0, 5);
+    config->workload.idle_percent = PICK(&random, 0, 5, 30);
+    if (sim_random_percent(&random, 15)) {
+        config->workload.discard_percent = 50;
+        config->workload.invalidate = 3;
+    }
+    if (sim_random_percent(&random, 30)) {
+        changes->mode_ppm = PICK(&random, 100, 1000);
+        changes->boot_mode_percent = PICK(&random, 10, 50);
+    }
+    if (sim_random_percent(&random, 20))
+        changes->remove_ppm = PICK(&random, 300, 3000);
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -214,4 +234,5 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     config->kill_percent = PICK(&random, 0, 20, 100);
     choose_faults(config, &random, choice);
     choose_ordered(config, seed, choice);
+    choose_changes(config, seed);
 }

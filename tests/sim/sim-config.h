@@ -43,6 +43,9 @@ struct sim_workload {
     uint32_t fua_percent, odd_percent, sector_percent, no_fill_percent, around_percent;
     uint32_t hot_percent, hot_blocks; /* hot_percent of accesses go to the first hot_blocks */
     uint32_t blocks_max, large_percent, sequential_percent;
+    uint32_t whole_percent;   /* of zeros and trims: the whole volume */
+    uint32_t discard_percent; /* of invalidations: dirty blocks, too */
+    uint32_t idle_percent;    /* of flushes: nothing is asked for, for a second or more */
     uint32_t think_ns;
 };
 
@@ -52,6 +55,11 @@ struct sim_faults { /* per million steps, while the machine runs */
     uint32_t heal_percent; /* of rounds in which nothing goes wrong */
 };
 
+struct sim_changes {               /* by an operator */
+    uint32_t mode_ppm, remove_ppm; /* per million steps */
+    uint32_t boot_mode_percent;    /* of starts, for each volume */
+};
+
 struct sim_config {
     uint64_t seed;
     uint32_t cores, shards, segments, frames, volume_count;
@@ -59,6 +67,7 @@ struct sim_config {
     struct sim_volume_config volumes[SIM_VOLUMES_MAX];
     struct sim_workload workload;
     struct sim_faults faults;
+    struct sim_changes changes;
     uint32_t epochs_max; /* see struct shard_config */
     uint32_t alone_ppm;  /* of steps: what if the flash were lost now? */
     uint32_t core_ns;    /* how long a step takes at most */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/crc32c.h"
@@ -105,7 +106,7 @@ static uint64_t verify(struct sim_world *world, const struct sim_io *io)
     const struct sim_shard *shard = &world->shards[io->shard];
     uint64_t bad = 0;
 
-    if (io->result != 0 || !(io->action.flags & ACTION_VERIFY))
+    if (io->result != 0 || !(io->action.flags & ACTION_VERIFY) || MUTANT(206))
         return 0;
     for (uint32_t i = 0; i < io->action.length / BLOCK_BYTES; i++)
         if (crc32c(0, io->action.data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) !=
@@ -237,7 +238,44 @@ static void write_flash(struct sim_world *world, struct sim_io *io)
         io->disk.iov = &io->headroom;
         io->disk.iov_count = 1;
     }
+    /* A slot of it may rot soon. */
+    world->recent[world->recent_count++ % SIM_RECENT] =
+        (io->action.offset - DATA_OFFSET) / BLOCK_BYTES +
+        world->trace.step % (length / BLOCK_BYTES);
     disk_submit(world->flash, &io->disk, world->now_ns);
+}
+
+/* The planted bug of hazard 15: a backing write takes too long, is reported as failed, and lands
+ * later.  The memory is lost when the machine crashes first. */
+struct ghost {
+    struct disk_io io;
+    unsigned char data[];
+};
+
+static void ghost_gone(struct disk_io *io, int result)
+{
+    (void)result;
+    free(container_of(io, struct ghost, io));
+}
+
+static bool given_up(struct sim_world *world, struct sim_io *io, struct disk *disk)
+{
+    struct ghost *ghost;
+
+    if (!world->config.faults.any || world->healed || io->disk.op != DISK_WRITE ||
+        !sim_random_ppm(&world->fault_random, 20000))
+        return false;
+    ghost = calloc(1, sizeof(*ghost) + io->disk.length);
+    if (ghost == NULL)
+        exit(2);
+    memcpy(ghost->data, io->disk.iov[0].iov_base, io->disk.length);
+    disk_io_prepare(&ghost->io, DISK_WRITE, io->disk.offset, ghost->data, io->disk.length);
+    ghost->io.done = ghost_gone;
+    disk_submit(disk, &ghost->io,
+                world->now_ns + sim_random_below(&world->fault_random, 1000) * UINT64_C(1000000));
+    world->errors_legal = true;
+    sim_io_done(io, -EIO);
+    return true;
 }
 
 /* The part of a backing I/O that lies within the device; its last block may be short. */
@@ -254,6 +292,8 @@ static void submit_backing(struct sim_world *world, struct sim_io *io, enum disk
         length = volume->bytes - offset;
     disk_io_prepare(&io->disk, op, offset, io->action.data, length);
     io->disk.fua = io->action.flags & ACTION_FUA;
+    if (MUTANT(15) && given_up(world, io, volume->backing))
+        return;
     disk_submit(volume->backing, &io->disk, world->now_ns);
 }
 

@@ -173,6 +173,14 @@ static uint64_t delay_ns(struct disk *disk, struct disk_io *io)
     return delay;
 }
 
+static void count_error(struct disk *disk, const struct disk_io *io)
+{
+    disk->stats.errors++;
+    disk->stats.read_errors += io->op == DISK_READ;
+    disk->stats.write_errors += io->op == DISK_WRITE || io->op == DISK_ZERO;
+    disk->stats.flush_errors += io->op == DISK_FLUSH;
+}
+
 void disk_submit(struct disk *disk, struct disk_io *io, uint64_t now_ns)
 {
     assert(disk->count < IN_FLIGHT_MAX);
@@ -192,7 +200,7 @@ void disk_submit(struct disk *disk, struct disk_io *io, uint64_t now_ns)
     if (disk->removed || disk->order == disk->fail_at ||
         sim_random_ppm(&disk->random, error_ppm(disk, io))) {
         note_fault(disk, FAULT_ERROR, io->offset);
-        disk->stats.errors++;
+        count_error(disk, io);
         io->result = -EIO;
     }
     if (sim_random_ppm(&disk->random, disk->traits.stuck_ppm)) {
@@ -421,6 +429,8 @@ void disk_remove(struct disk *disk, uint64_t now_ns)
     disk->stats.removals++;
     disk->removed = true;
     for (uint32_t i = 0; i < disk->count; i++) {
+        if (disk->heap[i]->result == 0)
+            count_error(disk, disk->heap[i]);
         disk->heap[i]->result = -EIO;
         disk->heap[i]->misdirected = false;
         disk->heap[i]->due_ns = now_ns; /* all the same, so that it stays a heap by order */
@@ -431,6 +441,7 @@ void disk_remove(struct disk *disk, uint64_t now_ns)
 
 void disk_insert(struct disk *disk)
 {
+    disk->stats.insertions += disk->removed;
     disk->removed = false;
 }
 
@@ -446,12 +457,17 @@ void disk_heal(struct disk *disk, uint64_t now_ns)
     traits->read_error_ppm = traits->write_error_ppm = traits->flush_error_ppm = 0;
     traits->stuck_ppm = traits->misdirect_ppm = 0;
     disk->fail_at = 0;
-    disk->removed = false;
+    disk_insert(disk);
     for (uint32_t i = 0; i < disk->count; i++)
         if (disk->heap[i]->due_ns == UINT64_MAX)
             disk->heap[i]->due_ns = now_ns;
     for (uint32_t i = disk->count / 2; i-- > 0;)
         heap_down(disk, i);
+}
+
+void disk_poke(struct disk *disk, uint64_t offset, const unsigned char *data, uint64_t length)
+{
+    image_write(disk->image, offset, data, length, true);
 }
 
 void disk_rot(struct disk *disk, uint64_t offset, uint32_t bytes)

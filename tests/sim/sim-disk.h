@@ -67,8 +67,9 @@ struct disk_traits {
 
 struct disk_stats {
     uint64_t reads, writes, flushes;
-    uint64_t errors, slowed, stuck, misdirected, rotten, removals;
-    uint64_t landed, vanished, torn, garbage; /* fates in power cuts */
+    uint64_t errors, slowed, stuck, misdirected, rotten, removals, insertions;
+    uint64_t read_errors, write_errors, flush_errors; /* of those, what failed */
+    uint64_t landed, vanished, torn, garbage;         /* fates in power cuts */
 };
 
 struct disk;
@@ -112,6 +113,9 @@ uint64_t disk_io_count(const struct disk *disk); /* submitted since the reset */
 
 /* Other decisions from now on. */
 void disk_reseed(struct disk *disk, uint64_t seed);
+
+/* Somebody else writes, durably, past the queue. */
+void disk_poke(struct disk *disk, uint64_t offset, const unsigned char *data, uint64_t length);
 
 /* Flips a few bits, durably. */
 void disk_rot(struct disk *disk, uint64_t offset, uint32_t bytes);

@@ -43,7 +43,9 @@ static void flush_done(struct disk_io *io, int result)
 
     sim_trace_note(&world->trace, TRACE_FLUSH, flusher->device, 0, (uint64_t)(int64_t)result);
     if (result == 0 && flusher->device != 0)
-        world->volumes[flusher->device - 1].backing_flushed = flusher->backing_writes;
+        world->volumes[flusher->device - 1].backing_flushed =
+            MUTANT(213) ? world->volumes[flusher->device - 1].backing_writes
+                        : flusher->backing_writes;
     if (result == 0 && flusher->device == 0 && world->config.flash.write_cache)
         for (uint32_t i = 0; i < world->config.shards; i++)
             shard_flush_end(world->shards[i].shard, flusher->tokens[i]);

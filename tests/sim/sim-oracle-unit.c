@@ -231,8 +231,8 @@ static void end_doubt(struct content *content, struct unit *unit, uint32_t slot,
 {
     const struct unit_pending *write = &unit->pending[slot];
 
-    if (error != 0 || unit->pending_mask != 1u << slot || unit->ended > write->begun ||
-        write->from != 0 || write->to < unit->sectors * SECTOR_BYTES)
+    if (error != 0 || unit->discards > 0 || unit->pending_mask != 1u << slot ||
+        unit->ended > write->begun || write->from != 0 || write->to < unit->sectors * SECTOR_BYTES)
         return;
     unit->unknown_until = now;
     unit->unknown_crash = write->fua ? 0 : now;
@@ -277,7 +277,7 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
 {
     bool fits;
 
-    unit->reads = 0;
+    unit->reads = unit->discards = 0;
     unit_forget(unit, flushed);
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
@@ -306,6 +306,7 @@ void unit_kill(struct content *content, struct unit *unit, struct unit_reach *re
 {
     bool fits = true;
 
+    unit->discards = 0;
     if (unit->pending_mask != 0) {
         unit_reach(content, unit, reach);
         fits = !reach->overflow && keep_either(unit, reach);
@@ -340,7 +341,7 @@ void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
 {
     struct unit_state state = {0};
 
-    if (unit->unknown && unit->failed)
+    if ((unit->unknown && unit->failed) || unit->discards > 0)
         return;
     memcpy(state.ids, ids, unit->sectors * sizeof(ids[0]));
     if (unit->failed)

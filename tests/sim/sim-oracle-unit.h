@@ -43,6 +43,7 @@ struct unit {
     uint64_t first_sector;
     uint16_t volume, sectors;
     uint32_t reads;
+    uint32_t discards;     /* in flight: any older content may come back until they end */
     uint64_t changed;      /* the last begin or end of a write */
     uint64_t ended;        /* the last end of a write */
     bool unknown, garbage; /* any content is legal; even a foreign one */

@@ -518,13 +518,36 @@ void oracle_recovered(struct oracle *oracle)
     }
 }
 
-void oracle_doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length,
-                  bool garbage)
+static void doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length,
+                  bool garbage, int discards)
 {
     struct span span = span_of(oracle, number, offset, length);
 
-    for (uint64_t index = span.first; index <= span.last; index++)
-        unit_doubt(unit_get(oracle, number, index), garbage);
+    ++oracle->clock;
+    for (uint64_t index = span.first; index <= span.last; index++) {
+        struct unit *unit = unit_get(oracle, number, index);
+
+        /* Neither a read nor a write that is under way tells what is there afterwards. */
+        unit_doubt(unit, garbage || unit->pending_mask != 0);
+        unit->changed = unit->ended = oracle->clock;
+        unit->discards += (uint32_t)discards;
+    }
+}
+
+void oracle_doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length,
+                  bool garbage)
+{
+    doubt(oracle, number, offset, length, garbage, 0);
+}
+
+void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op)
+{
+    doubt(oracle, op->volume, op->offset, op->length, false, 1);
+}
+
+void oracle_discard_end(struct oracle *oracle, const struct oracle_op *op)
+{
+    doubt(oracle, op->volume, op->offset, op->length, false, -1);
 }
 
 bool oracle_crowded(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length)

@@ -95,6 +95,10 @@ void oracle_recovered(struct oracle *oracle);
 void oracle_doubt(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length,
                   bool garbage);
 
+/* Whole blocks go back to what the backing store has, some older content, at any time in between. */
+void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op);
+void oracle_discard_end(struct oracle *oracle, const struct oracle_op *op);
+
 /* Another write there, or without a flush before it, would be more than the oracle can follow. */
 bool oracle_crowded(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length);
 

@@ -51,10 +51,16 @@ void sim_report(const struct sim_totals *t, double seconds)
     printf("power cuts: writes landed %" PRIu64 " vanished %" PRIu64 " torn %" PRIu64
            " garbage %" PRIu64 "\n",
            t->fates_landed, t->fates_vanished, t->fates_torn, t->fates_garbage);
-    printf("faults: errors %" PRIu64 " slow %" PRIu64 " stuck %" PRIu64 " misdirected %" PRIu64
-           " rot %" PRIu64 " removed %" PRIu64 " clock jumps %" PRIu64 "\n",
-           t->faults_errors, t->faults_slow, t->faults_stuck, t->faults_misdirected, t->faults_rot,
-           t->faults_removed, t->clock_jumps);
+    printf("faults: errors on read %" PRIu64 " write %" PRIu64 " flush %" PRIu64 ", slow %" PRIu64
+           " stuck %" PRIu64 " misdirected %" PRIu64 " rot %" PRIu64 "\n",
+           t->read_errors, t->write_errors, t->flush_errors, t->faults_slow, t->faults_stuck,
+           t->faults_misdirected, t->faults_rot);
+    printf("faults: flash removed %" PRIu64 " and back %" PRIu64 ", backing removed %" PRIu64
+           " and back %" PRIu64 ", clock jumps %" PRIu64 ", crashes in recovery %" PRIu64 "\n",
+           t->flash_removed, t->flash_inserted, t->backing_removed, t->backing_inserted,
+           t->clock_jumps, t->crashes_boot);
+    printf("changes: of modes %" PRIu64 ", volumes removed %" PRIu64 "\n", t->mode_changes,
+           t->volumes_removed);
     printf("engine: segments reclaimed %" PRIu64 " kept %" PRIu64 " retired %" PRIu64
            ", blocks reinserted %" PRIu64 " destaged %" PRIu64 " healed %" PRIu64 "\n",
            t->segments_reclaimed, t->segments_kept, t->segments_retired, t->reinserted, t->destaged,

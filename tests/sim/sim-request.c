@@ -269,10 +269,23 @@ static void write_begin(struct sim_world *world, struct sim_request *request)
                                                  op->offset, op->length, op->id, op->fua);
 }
 
+/* Whole blocks are invalidated. */
+static void discard_range(const struct sim_world *world, struct oracle_op *op)
+{
+    uint64_t end = (op->offset + op->length + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+
+    op->offset = op->offset / BLOCK_BYTES * BLOCK_BYTES;
+    if (end > world->volumes[op->volume].bytes)
+        end = world->volumes[op->volume].bytes;
+    op->length = end - op->offset;
+}
+
 void sim_request_submit(struct sim_world *world, const struct sim_want *want)
 {
     struct sim_request *request = request_take(world, want);
 
+    if (want->flags & PIECE_DISCARD && want->kind == OP_INVALIDATE)
+        discard_range(world, &request->op);
     sim_trace_note(&world->trace, TRACE_REQUEST, request->id, want->kind, want->flags);
     sim_trace_note(&world->trace, TRACE_REQUEST_RANGE, want->volume, want->offset, want->length);
     world->totals.requests[want->kind]++;
@@ -284,6 +297,8 @@ void sim_request_submit(struct sim_world *world, const struct sim_want *want)
     }
     if (changes(request))
         write_begin(world, request);
+    else if (request->kind == OP_INVALIDATE && want->flags & PIECE_DISCARD)
+        oracle_discard_begin(world->oracle, &request->op);
     else if (request->kind != OP_INVALIDATE)
         oracle_read_begin(world->oracle, &request->op);
     cut(world, request, want->flags);
@@ -391,6 +406,10 @@ void sim_request_send(struct sim_world *world, struct sim_request *request)
         flush_end(world, request);
     else if (request->kind != OP_INVALIDATE)
         read_pieces(world, request);
+    else if (request->pieces[0].piece.flags & PIECE_DISCARD) {
+        world->volumes[request->op.volume].backing_writes++;
+        oracle_discard_end(world->oracle, &request->op);
+    }
     for (uint32_t i = 0; i < request->piece_count; i++)
         memset(&request->pieces[i].piece, 0xdd, offsetof(struct piece, crc));
     if (request->kind == OP_WRITE)

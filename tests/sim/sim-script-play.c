@@ -83,6 +83,7 @@ static void configure(struct sim_config *config, const struct sim_script *script
                                 .mode = script->mode};
 
     sim_config_choose(config, seed, &choice);
+    config->changes = (struct sim_changes){0};
     config->segments = script->segments;
     config->frames = SHARD_FRAMES_MIN;
     config->workload.connections = 2;

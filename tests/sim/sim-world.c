@@ -106,6 +106,7 @@ void sim_world_begin(struct sim_world *world, const struct sim_config *config, b
     world->round = 0;
     world->request_next_id = 1;
     world->boot.refusals = 0;
+    world->recent_count = 0;
     sim_trace_note(&world->trace, TRACE_SEED, config->seed,
                    sim_trace_bytes(config, sizeof(*config)), 0);
     reset_disks(world);
@@ -220,6 +221,7 @@ static bool run_somebody(struct sim_world *world)
     sim_fault_step(world);
     if (sim_random_ppm(&world->alone_random, world->config.alone_ppm))
         sim_epoch_check(world);
+    sim_change_step(world);
     return true;
 }
 
@@ -344,7 +346,7 @@ void sim_world_crash(struct sim_world *world, bool power)
         if (world->volumes[i].ordered)
             alone_crash(world->alone[i], world->now_ns);
     sim_epoch_check(world);
-    sim_fault_crash(world);
+    sim_damage_crash(world);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;
 }
@@ -405,7 +407,8 @@ static void wait_for_answers(struct sim_world *world)
 static void rewrite_lost(struct sim_world *world)
 {
     for (uint16_t v = 0; v < world->config.volume_count; v++)
-        for (uint64_t block = 0; block < world->volumes[v].blocks; block++) {
+        for (uint64_t block = 0; !world->volumes[v].gone && block < world->volumes[v].blocks;
+             block++) {
             struct sim_want want = {
                 .kind = OP_READ, .volume = v, .offset = block * BLOCK_BYTES, .length = BLOCK_BYTES};
 
@@ -484,12 +487,15 @@ void sim_world_count(struct sim_world *world)
     for (uint32_t i = 0; i <= world->config.volume_count; i++) {
         const struct disk_stats *stats = disk_stats(disk_at(world, i));
 
-        totals->faults_errors += stats->errors;
+        totals->read_errors += stats->read_errors;
+        totals->write_errors += stats->write_errors;
+        totals->flush_errors += stats->flush_errors;
         totals->faults_slow += stats->slowed;
         totals->faults_stuck += stats->stuck;
         totals->faults_misdirected += stats->misdirected;
         totals->faults_rot += stats->rotten;
-        totals->faults_removed += stats->removals;
+        *(i == 0 ? &totals->flash_removed : &totals->backing_removed) += stats->removals;
+        *(i == 0 ? &totals->flash_inserted : &totals->backing_inserted) += stats->insertions;
         totals->fates_landed += stats->landed;
         totals->fates_vanished += stats->vanished;
         totals->fates_torn += stats->torn;

@@ -15,7 +15,8 @@
  *   sim-boot.c     superblock, start, recovery, clean stop
  *   sim-request.c  requests cut into pieces, checked when they end
  *   sim-client.c   what is asked for
- *   sim-fault.c    what goes wrong
+ *   sim-fault.c    what goes wrong; sim-damage.c: what damaged flash may cost
+ *   sim-change.c   what an operator changes
  *
  * A *step* is one micro-operation of one core: carrying out one action, or stepping a shard once.
  * Between two steps any other core, disk or client may act, and the machine may crash.
@@ -26,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/mutants.h"
 #include "engine/shard.h"
 #include "engine/superblock.h"
 #include "tests/sim/sim-alone.h"
@@ -36,7 +38,8 @@
 #include "tests/sim/sim-trace.h"
 
 #define SIM_REQUESTS_MAX 48u
-#define SIM_PIECES_MAX   10u /* of a request */
+#define SIM_PIECES_MAX   20u /* of a request */
+#define SIM_RECENT       64u
 #define SIM_IOS_MAX      4096u
 #define SIM_READ_BLOCKS  80u /* of a read or write request */
 #define SIM_DAMAGED_MAX  512u
@@ -177,6 +180,7 @@ struct sim_client {
     /* blocks to be read back after a recovery */
     uint64_t check[SIM_BLOCKS_MAX];
     uint32_t check_count, check_next;
+    uint64_t idle_ns; /* after the next request */
     uint16_t check_volume;
     bool checking, check_all;
     bool quiet;                      /* asks for nothing more */
@@ -203,6 +207,7 @@ struct sim_volume {
     uint16_t id; /* in the superblock and to the engine */
     uint64_t bytes, blocks;
     uint8_t mode;
+    bool gone; /* not configured now: neither a client nor the cache knows it */
     uint64_t epoch;
     uint64_t backing_writes, backing_flushed; /* debt of what went around the cache */
     struct disk *backing;
@@ -230,7 +235,9 @@ struct sim_boot {
     bool commit_again;
     struct disk_io io;
     struct sim_io *retiring, *retired; /* ACTION_RETIRE waiting for the next, for this commit */
-    struct sim_flush_waiter stop_flush;
+    struct sim_flush_waiter stop_flush, stop_backing[SIM_VOLUMES_MAX];
+    uint32_t stop_flushes; /* under way */
+    int stop_error;
     bool destage_first, was_clean;
     uint64_t destage_ns; /* while draining: when to ask for it again */
     int error;
@@ -239,7 +246,9 @@ struct sim_boot {
 
 /* Blocks whose records a fault damaged, and where on flash. */
 struct sim_damaged {
-    uint64_t place;
+    uint64_t place; /* of the data, or of the header that has the entry */
+    uint64_t lsn;   /* of the entry; 0: the data are damaged */
+    uint64_t generation;
     uint64_t block;
     uint16_t volume;
 };
@@ -255,8 +264,10 @@ struct sim_totals {
     uint64_t crash_points, failed_ios; /* of scripts */
     uint64_t seeds, rounds, crashes_power, crashes_kill, crashes_boot, clean_stops, steps;
     uint64_t requests[OPS], request_errors, bytes_checked;
-    uint64_t faults_errors, faults_slow, faults_stuck, faults_misdirected, faults_rot;
-    uint64_t faults_removed, clock_jumps;
+    uint64_t read_errors, write_errors, flush_errors;
+    uint64_t faults_slow, faults_stuck, faults_misdirected, faults_rot;
+    uint64_t flash_removed, flash_inserted, backing_removed, backing_inserted, clock_jumps;
+    uint64_t mode_changes, volumes_removed;
     uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;
     uint64_t ambiguous, lost_track, notices[8];
     uint64_t alone_checks, alone_skipped, epochs_opened;
@@ -290,6 +301,9 @@ struct sim_world {
     struct alone *alone[SIM_VOLUMES_MAX];
     struct sim_client client;
     struct sim_damage damage;
+    uint64_t recent[SIM_RECENT]; /* where flash was written last: a ring */
+    uint64_t recent_count;
+    uint32_t removing; /* 1 + volume whose removal is being made durable */
     struct sim_io *ios, *io_free;
     struct sim_request *requests, *request_free;
     uint64_t request_next_id;
@@ -357,6 +371,10 @@ void sim_boot_start(struct sim_world *world);
 void sim_boot_advance(struct sim_world *world);
 void sim_boot_stop(struct sim_world *world, bool destage_first);
 void sim_boot_retire(struct sim_world *world, struct sim_io *io);
+void sim_boot_commit(struct sim_world *world); /* the superblock, both copies */
+struct superblock_volume *sim_boot_record(struct sim_world *world, uint32_t volume); /* or NULL */
+/* Tells all shards what the volume is like now. */
+void sim_boot_policy(struct sim_world *world, uint32_t volume, uint32_t shard);
 
 /* ---- sim-request.c ---------------------------------------------------------------------- */
 
@@ -374,14 +392,23 @@ bool sim_client_ready(const struct sim_world *world);
 /* False when it had nothing to ask after all. */
 bool sim_client_run(struct sim_world *world);
 
+/* ---- sim-change.c ----------------------------------------------------------------------- */
+
+/* The superblock was read, and a new session begins. */
+void sim_change_boot(struct sim_world *world);
+void sim_change_step(struct sim_world *world);
+
+/* ---- sim-damage.c ----------------------------------------------------------------------- */
+
+void sim_damage_reset(struct sim_world *world);
+void sim_damage_crash(struct sim_world *world);
+
 /* ---- sim-fault.c ------------------------------------------------------------------------ */
 
 void sim_fault_reset(struct sim_world *world);
 void sim_fault_step(struct sim_world *world);  /* after each step */
 void sim_fault_round(struct sim_world *world); /* at the start of a round */
 void sim_fault_heal(struct sim_world *world);
-/* At a crash, after the disks have settled it. */
-void sim_fault_crash(struct sim_world *world);
 /* Has anything gone wrong in this seed that a client may be told of? */
 bool sim_fault_happened(struct sim_world *world);
 
