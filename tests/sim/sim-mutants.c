@@ -18,9 +18,11 @@
 
 static const struct mutant {
     int number;
+    struct sim_choice choice;
     const char *rule, *text;
 } mutants[] = {
-#define X(number, rule, text) {number, rule, text},
+#define X(number, volatile_cache, mode, faults, rule, text) \
+    {number, {volatile_cache, faults, -1, -1, -1, mode}, rule, text},
     MUTANTS(X)
 #undef X
 };
@@ -39,9 +41,10 @@ static double now(void)
 }
 
 /* True when the run ends well. */
-static bool passes(struct sim_world *world, int mutant, const struct attempt *attempt)
+static bool passes(struct sim_world *world, const struct mutant *mutant, bool planted,
+                   const struct attempt *attempt)
 {
-    struct sim_choice choice = {-1, (int)attempt->faults, -1, -1, -1, -1};
+    struct sim_choice choice = mutant->choice;
     struct sim_config config;
     int status;
     pid_t pid = fork();
@@ -52,7 +55,8 @@ static bool passes(struct sim_world *world, int mutant, const struct attempt *at
         dup2(null, 1);
         dup2(null, 2);
         alarm(TRY_SECONDS);
-        engine_mutant = mutant;
+        engine_mutant = planted ? mutant->number : 0;
+        choice.faults = (int)attempt->faults;
         sim_config_choose(&config, attempt->seed, &choice);
         sim_world_begin(world, &config, false);
         sim_world_run(world, attempt->rounds);
@@ -63,13 +67,14 @@ static bool passes(struct sim_world *world, int mutant, const struct attempt *at
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static bool finds(struct sim_world *world, int mutant, const struct attempt *attempt)
+static bool finds(struct sim_world *world, const struct mutant *mutant,
+                  const struct attempt *attempt)
 {
-    return !passes(world, mutant, attempt) && passes(world, 0, attempt);
+    return !passes(world, mutant, true, attempt) && passes(world, mutant, false, attempt);
 }
 
 /* Lines of "number seed rounds faults"; # begins a comment. */
-static bool find_known(struct sim_world *world, int mutant, const char *path,
+static bool find_known(struct sim_world *world, const struct mutant *mutant, const char *path,
                        struct attempt *attempt)
 {
     FILE *file = path != NULL ? fopen(path, "r") : NULL;
@@ -80,20 +85,22 @@ static bool find_known(struct sim_world *world, int mutant, const char *path,
     while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL)
         if (sscanf(line, "%d %" SCNu64 " %u %u", &number, &attempt->seed, &attempt->rounds,
                    &attempt->faults) == 4 &&
-            number == mutant)
+            number == mutant->number)
             found = finds(world, mutant, attempt);
     if (file != NULL)
         fclose(file);
     return found;
 }
 
-static bool find_new(struct sim_world *world, int mutant, const struct sim_mutant_hunt *hunt,
-                     struct attempt *attempt)
+static bool find_new(struct sim_world *world, const struct mutant *mutant,
+                     const struct sim_mutant_hunt *hunt, struct attempt *attempt)
 {
     double end = now() + (double)hunt->seconds;
 
     for (uint64_t i = 0; now() < end; i++) {
-        *attempt = (struct attempt){hunt->seed + i / 2, i % 4 < 2 ? 12 : 30, i % 2};
+        unsigned faults = mutant->choice.faults >= 0 ? (unsigned)mutant->choice.faults : i % 2;
+
+        *attempt = (struct attempt){hunt->seed + i, i % 4 < 2 ? 8 : 20, faults};
         if (finds(world, mutant, attempt))
             return true;
     }
@@ -105,8 +112,8 @@ static bool hunt_one(struct sim_world *world, const struct mutant *mutant,
 {
     struct attempt attempt;
     double begin = now();
-    bool known = find_known(world, mutant->number, hunt->known, &attempt);
-    bool found = known || find_new(world, mutant->number, hunt, &attempt);
+    bool known = find_known(world, mutant, hunt->known, &attempt);
+    bool found = known || find_new(world, mutant, hunt, &attempt);
 
     if (found)
         printf("%4d %6" PRIu64 " %2u %u   # %-7s %s%s (%.1f s)\n", mutant->number, attempt.seed,
