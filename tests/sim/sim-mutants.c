@@ -22,7 +22,7 @@ static const struct mutant {
     const char *rule, *text;
 } mutants[] = {
 #define X(number, volatile_cache, mode, faults, rule, text) \
-    {number, {volatile_cache, faults, -1, -1, -1, mode}, rule, text},
+    {number, {volatile_cache, faults, -1, -1, -1, mode, -1}, rule, text},
     MUTANTS(X)
 #undef X
 };
