@@ -73,7 +73,7 @@
       "when a write is acknowledged, and what is cached")                                        \
     X(read_only, toggle, 0, 0, NULL, "false", "refuse writes of clients")                        \
     X(ublk, number, 0, 1048575, NULL, "",                                                        \
-      "number of the ublk device; not available in this version: refused")                       \
+      "number N of the block device /dev/ublkbN of the volume; none unless it is given")         \
     X(nbd, toggle, 0, 0, NULL, "true", "export the volume over NBD")                             \
     X(destage, choice, 0, 0, "sorted|ordered", "sorted",                                         \
       "order of writing dirty data back: the fastest, or so that the backing store alone is "    \

@@ -262,17 +262,29 @@ static void check_backing(const struct config *config, unsigned index, struct co
     }
 }
 
+static void check_ublk(const struct config *config, unsigned index, struct config_report *report)
+{
+    const struct config_volume *volume = &config->volumes[index];
+    char path[CONFIG_PATH_BYTES];
+
+    for (unsigned i = 0; i < index && volume->ublk >= 0; i++) {
+        const struct config_volume *other = &config->volumes[i];
+
+        if (other->ublk == volume->ublk)
+            config_report_error(
+                report, place(volume->setting, "ublk"), volume_path(path, index, "ublk"),
+                "%lld is the number of the volume at line %u, too; give each "
+                "volume a number of its own",
+                (long long)volume->ublk, config_setting_source_line(other->setting));
+    }
+}
+
 /* What the keys promise and this version cannot do. */
 static void check_available(const struct config_volume *volume, unsigned index,
                             struct config_report *report)
 {
     char path[CONFIG_PATH_BYTES];
 
-    if (volume->ublk >= 0)
-        config_report_error(report, place(volume->setting, "ublk"),
-                            volume_path(path, index, "ublk"),
-                            "ublk devices are not available in this version; take the key away and "
-                            "use NBD");
     if (volume->share_min != 0)
         config_report_warning(report, place(volume->setting, "share_min"),
                               volume_path(path, index, "share_min"),
@@ -331,6 +343,7 @@ static void check_volumes(const struct config *config, struct config_report *rep
             check_name(config, i, report);
         if (config->volumes[i].backing != NULL)
             check_backing(config, i, report);
+        check_ublk(config, i, report);
         check_available(&config->volumes[i], i, report);
         check_destage(&config->volumes[i], i, report);
     }

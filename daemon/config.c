@@ -284,6 +284,15 @@ int config_load(struct config **config, const char *path, FILE *problems)
     return 0;
 }
 
+bool config_has_ublk(const struct config *config)
+{
+    for (unsigned i = 0; i < config->volume_count; i++) {
+        if (config->volumes[i].ublk >= 0)
+            return true;
+    }
+    return false;
+}
+
 void config_free(struct config *config)
 {
     if (config == NULL)

@@ -87,6 +87,9 @@ struct config {
 int config_load(struct config **config, const char *path, FILE *problems);
 void config_free(struct config *config);
 
+/* Whether a volume has a ublk device. */
+bool config_has_ublk(const struct config *config);
+
 /* ---- the keys ------------------------------------------------------------------------------- */
 
 enum config_type {

@@ -2,6 +2,7 @@
 /* The state of the service as JSON. */
 #include "daemon/control-status.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -165,6 +166,27 @@ static const char *backing_spec(const struct service *service, const struct volu
     return "";
 }
 
+/* Null: the volume has no ublk device. */
+static json_t *ublk_json(const struct service *service, const struct volume *volume)
+{
+    struct ublk_status status;
+    json_t *object, *counters;
+    char path[32];
+
+    if (!ublk_server_status(service->ublk, volume, &status))
+        return json_null();
+    snprintf(path, sizeof(path), "/dev/ublkb%u", status.number);
+    counters = json_object();
+#define X(name, text) \
+    json_object_set_new(counters, #name, number(status.counters[UBLK_COUNTER_##name]));
+    UBLK_COUNTERS(X)
+#undef X
+    object = json_pack("{s:s, s:s, s:b, s:o, s:o, s:o}", "device", path, "state", status.state,
+                       "adopted", (int)status.adopted, "queues", number(status.queues), "depth",
+                       number(status.depth), "counters", counters);
+    return object;
+}
+
 static json_t *volume_json(struct service *service, struct volume *volume)
 {
     struct counters counters;
@@ -176,13 +198,13 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     cache_counters(service->cache, volume->id, &counters);
     backing_state(volume->backing, backing, sizeof(backing));
     json = json_pack(
-        "{s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+        "{s:s, s:s, s:s, s:o, s:b, s:b, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
         volume->name, "state", volume_state(service->cache, volume->id, backing), "mode",
         mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
-        (int)volume->read_only, "nbd", (int)volume->nbd, "backing", backing_spec(service, volume),
-        "backing_state", backing, "dirty_bytes", number(dirty << BLOCK_SHIFT), "read_bytes",
-        number(counters.read_blocks << BLOCK_SHIFT), "written_bytes",
-        number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
+        (int)volume->read_only, "nbd", (int)volume->nbd, "ublk", ublk_json(service, volume),
+        "backing", backing_spec(service, volume), "backing_state", backing, "dirty_bytes",
+        number(dirty << BLOCK_SHIFT), "read_bytes", number(counters.read_blocks << BLOCK_SHIFT),
+        "written_bytes", number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
         number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
         number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
         control_reads(&counters));

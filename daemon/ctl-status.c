@@ -179,6 +179,22 @@ static void print_nbd(const json_t *status)
            number_of(nbd, "connections") == 1 ? "" : "s");
 }
 
+static void print_ublk(const json_t *status)
+{
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(json_object_get(status, "volumes"), i, volume)
+    {
+        const json_t *ublk = json_object_get(volume, "ublk");
+
+        if (json_is_object(ublk))
+            printf("  ublk      %s, %s, volume %s%s\n", text_of(ublk, "device"),
+                   text_of(ublk, "state"), text_of(volume, "name"),
+                   is_true(ublk, "adopted") ? ", taken over from an earlier daemon" : "");
+    }
+}
+
 /* Only what happened. */
 static void print_notices(const json_t *status)
 {
@@ -207,6 +223,7 @@ enum ctl_exit ctl_status_run(struct ctl *ctl, const struct ctl_verb *verb, int a
     print_daemon(status);
     print_flash(status);
     print_nbd(status);
+    print_ublk(status);
     print_notices(status);
     putchar('\n');
     print_volumes(json_object_get(status, "volumes"), "");

@@ -5,4 +5,8 @@
 
 void limits_raise(void);
 
+/* Before memory is allocated and threads are started: what a process needs in whose way the kernel's
+ * own memory is freed, because dirty pages and swap are written to a block device of ours. */
+void limits_serve_kernel(void);
+
 #endif

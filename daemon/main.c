@@ -341,6 +341,8 @@ static int run(struct daemon *daemon, const struct options *options, int backgro
         log_error("standard input and output cannot be used", LOG_ERRNO(errno));
         return EXIT_FAILURE;
     }
+    if (config_has_ublk(daemon->config))
+        limits_serve_kernel();
     if (start(daemon, options, why) != 0) {
         log_error("cannot start", LOG_STR("reason", why));
         events_end();

@@ -17,6 +17,7 @@
 #include "daemon/image.h"
 #include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-server.h"
+#include "frontends/ublk/ublk-server.h"
 #include "io/backing.h"
 #include "io/device.h"
 
@@ -243,6 +244,18 @@ static void check_server(struct flight *flight, const struct config_volume *volu
     backing_close(backing);
 }
 
+static void check_ublk(struct flight *flight, const struct config_volume *volume)
+{
+    char why[400];
+
+    if (volume->ublk < 0)
+        return;
+    if (ublk_server_check(why, sizeof(why)) != 0)
+        wrong(flight, "volume %s: ublk: %s", volume->name, why);
+    else
+        fine(flight, "volume %s: /dev/ublkb%lld", volume->name, (long long)volume->ublk);
+}
+
 unsigned preflight(const struct config *config, FILE *to)
 {
     struct flight flight = {.config = config, .to = to};
@@ -259,6 +272,7 @@ unsigned preflight(const struct config *config, FILE *to)
             check_server(&flight, volume);
         else
             check_device(&flight, volume);
+        check_ublk(&flight, volume);
     }
     return flight.errors;
 }

@@ -157,15 +157,35 @@ static void start_web(struct service *service)
 static void let_go(struct service *service)
 {
     history_end(service->history);
+    if (service->ublk != NULL)
+        ublk_server_destroy(service->ublk);
     if (service->nbd != NULL)
         nbd_server_destroy(service->nbd);
     if (service->cache != NULL)
         cache_close(service->cache);
     free(service->cores);
+    service->ublk = NULL;
     service->nbd = NULL;
     service->cache = NULL;
     service->cores = NULL;
     service->history = NULL;
+}
+
+/* ublk devices last: their start reads through the cache, and people mount them at once. */
+static int start_front_ends(struct service *service, const struct service_sockets *sockets,
+                            char *why, size_t why_bytes)
+{
+    int error = create_nbd(service, sockets, why, why_bytes);
+
+    if (!error)
+        error = ublk_server_create(&service->ublk, service->cache, why, why_bytes);
+    if (!error)
+        error = ublk_server_start(service->ublk, why, why_bytes);
+    if (!error && service->nbd != NULL)
+        nbd_server_start(service->nbd);
+    if (error && service->ublk != NULL)
+        ublk_server_stop(service->ublk);
+    return error;
 }
 
 int service_start(struct service *service, const struct config *config, const char *config_path,
@@ -189,7 +209,7 @@ int service_start(struct service *service, const struct config *config, const ch
         if (error)
             snprintf(why, why_bytes, "cannot start a thread: %s", strerror(-error));
         else
-            error = create_nbd(service, sockets, why, why_bytes);
+            error = start_front_ends(service, sockets, why, why_bytes);
         if (error)
             cache_stop(service->cache, ignored, sizeof(ignored));
     }
@@ -197,8 +217,6 @@ int service_start(struct service *service, const struct config *config, const ch
         let_go(service);
         return error;
     }
-    if (service->nbd != NULL)
-        nbd_server_start(service->nbd);
     atomic_store(&service->state, SERVICE_RUNNING);
     start_web(service);
     return 0;
@@ -215,6 +233,7 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     service->history = NULL;
     if (service->nbd != NULL)
         nbd_server_stop(service->nbd);
+    ublk_server_stop(service->ublk);
     error = cache_stop(service->cache, why, why_bytes);
     let_go(service);
     return error;

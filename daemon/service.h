@@ -11,6 +11,7 @@
 
 #include "daemon/config.h"
 #include "frontends/nbd/nbd-server.h"
+#include "frontends/ublk/ublk-server.h"
 #include "io/cache.h"
 
 /* What people are told. */
@@ -31,6 +32,7 @@ struct service {
     unsigned core_count;
     struct cache *cache;
     struct nbd_server *nbd; /* NULL: nothing listens */
+    struct ublk_server *ublk;
     struct history *history;
     struct web *web;     /* NULL: off, or it could not listen */
     uint64_t started_ns; /* CLOCK_MONOTONIC */

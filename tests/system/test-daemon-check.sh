@@ -96,9 +96,13 @@ check 1 "error: control socket $tmpdir/no/such/control.sock: it cannot be made"
 nbd_socket=$tmpdir/good write_config "$volume"
 check 1 "error: NBD socket $tmpdir/good: there is a file of this name"
 
-# Features of later versions are refused, not ignored.
+# What the kernel must have.
 write_config "$volume ublk = 0;"
-check 1 "volumes[0].ublk: ublk devices are not available in this version"
+if [ -e /dev/ublk-control ]; then
+    check 0 "volume v: /dev/ublkb0"
+else
+    check 1 "volume v: ublk: there is no /dev/ublk-control: the kernel's module ublk_drv is not loaded"
+fi
 
 # Certificates and keys are looked at.
 nbd_settings='tls = { mode = "require"; };' write_config "$volume"

@@ -212,11 +212,12 @@ static const struct bad bad_files[] = {
      "FILE:2: volumes[0].share_min: warning: shares have no effect in this version\n"
      "FILE:2: volumes[0].share_max: warning: shares have no effect in this version\n"
      "FILE:2: volumes[0].share_min: 50 is more than share_max, 40; make it smaller\n"},
+    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; ublk = 0; },\n"
+           "{ name = \"w\"; backing = \"/c\"; ublk = 0; } );\n",
+     "FILE:3: volumes[1].ublk: 0 is the number of the volume at line 2, too; give each volume a "
+     "number of its own\n"},
 
     /* What this version cannot do. */
-    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; ublk = 0; } );\n",
-     "FILE:2: volumes[0].ublk: ublk devices are not available in this version; take the key away "
-     "and use NBD\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; destage = \"ordered\"; } );\n",
      "FILE:2: volumes[0].destage: \"ordered\" is for mode \"write-back\" only: the other modes "
      "hold "
