@@ -15,6 +15,12 @@ struct buffer_pool;
 struct runner_core;
 struct request_core;
 
+/* See let_others_run in core.c. */
+struct courtesy {
+    unsigned turns, tries; /* tries: left, before it is given up; 0: it does not pay */
+    uint64_t not_before_ns, pause_ns;
+};
+
 struct core {
     struct io_uring ring;
     struct ring_traits traits;
@@ -23,6 +29,7 @@ struct core {
     bool stopping; /* set by a message of cores_stop */
     const struct cores_config *config;
 
+    struct courtesy courtesy;
     struct list timers; /* by due time, the earliest first */
     struct core_deferred *deferred_first, *deferred_last;
 

@@ -20,6 +20,14 @@
 #define FILE_SLOTS   1024u /* these, and those of core_file_take */
 #define DEFER_ROUNDS 8u    /* in one turn; what is left waits for the next */
 
+/* See let_others_run. */
+#define COURTESY_TURNS  256u    /* tried that often */
+#define COURTESY_TRIES  16u     /* in vain, before it counts as not worth it */
+#define COURTESY_NS_MIN 2000u   /* shorter: nobody wanted to run */
+#define COURTESY_NS_MAX 500000u /* longer: somebody else's work */
+#define PAUSE_NS_MIN    UINT64_C(1000000000)
+#define PAUSE_NS_MAX    UINT64_C(64000000000)
+
 static struct {
     struct core *cores;
     unsigned count;
@@ -362,6 +370,44 @@ static void wait(struct core *core)
     io_uring_submit_and_wait_timeout(&core->ring, &cqe, 1, &limit, NULL);
 }
 
+/*
+ * A client on our processor, which each of our answers and each of its requests would otherwise make
+ * the kernel switch to and from, gets further when it runs before we sleep: it takes all answers and
+ * sends all it has, and then we have it at once.  So answers are submitted, then others may run.
+ * Tried now and then, kept up while somebody takes the turn and is quick; whoever is not is no such
+ * client, and would keep requests waiting: not again for a while, then for longer.  True: completions
+ * are there.
+ */
+static bool let_others_run(struct core *core)
+{
+    struct courtesy *courtesy = &core->courtesy;
+    uint64_t begin_ns, took_ns;
+
+    if (courtesy->tries == 0 &&
+        (++courtesy->turns % COURTESY_TURNS != 0 || core->now_ns < courtesy->not_before_ns))
+        return false;
+    if (io_uring_sq_ready(&core->ring) == 0)
+        return false;
+    io_uring_submit(&core->ring);
+    if (io_uring_cq_ready(&core->ring) != 0)
+        return true;
+    begin_ns = core_clock_ns();
+    sched_yield();
+    took_ns = core_clock_ns() - begin_ns;
+    if (took_ns > COURTESY_NS_MAX) {
+        courtesy->tries = 0;
+        courtesy->not_before_ns = begin_ns + took_ns + courtesy->pause_ns;
+        if (courtesy->pause_ns < PAUSE_NS_MAX)
+            courtesy->pause_ns *= 2;
+    } else if (took_ns >= COURTESY_NS_MIN) {
+        courtesy->tries = COURTESY_TRIES;
+        courtesy->pause_ns = PAUSE_NS_MIN;
+    } else if (courtesy->tries > 0) {
+        courtesy->tries--;
+    }
+    return false;
+}
+
 static void turn(struct core *core)
 {
     bool more;
@@ -372,6 +418,8 @@ static void turn(struct core *core)
     expire_timers(core);
     more = settle(core);
     if (!more && !core->stopping) {
+        if (let_others_run(core))
+            return;
         atomic_store(&core->sleeping, true);
         if (atomic_load(&core->inbox) == NULL) {
             wait(core);
@@ -492,6 +540,7 @@ static int start_core(struct core *core, unsigned index)
     core->index = index;
     core->config = &all.config;
     core->stop.handle = stop_core;
+    core->courtesy.pause_ns = PAUSE_NS_MIN;
     list_init(&core->timers);
     core->event_fd = eventfd(0, EFD_CLOEXEC);
     if (core->event_fd < 0)
