@@ -19,11 +19,12 @@
 #include "io/backing.h"
 #include "io/volume.h"
 
-#define DEPTH      64u
-#define DEPTH_MAX  1024u                /* of a device that another version left behind */
-#define MARK_MAGIC UINT64_C(0x626b6364) /* "bkcd" */
-#define POLL_NS    20000000
-#define NODE_TRIES 250u /* times POLL_NS: for /dev/ublkcN to appear */
+#define DEPTH              64u
+#define DEPTH_MAX          1024u                /* of a device that another version left behind */
+#define MARK_MAGIC         UINT64_C(0x626b6364) /* "bkcd" */
+#define REQUEST_TIMEOUT_MS 1000u
+#define POLL_NS            20000000
+#define NODE_TRIES         250u /* times POLL_NS: for /dev/ublkcN to appear */
 #define ADOPT_TRIES \
     4500u              /* times POLL_NS: the kernel may need its request timeout, 30 s, to see
                                 that a server is gone whose queue was full */
@@ -308,6 +309,22 @@ static int find_or_add(struct ublk_device *device)
     return adopt(device);
 }
 
+/* The kernel looks for a dead server when a request is that old, if all tags of a queue are in use:
+ * by default after 30 s, which the next daemon would have to wait. */
+static void shorten_timeout(const struct ublk_device *device)
+{
+    char path[64];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/io_timeout", device->number);
+    file = fopen(path, "we");
+    if (file == NULL || fprintf(file, "%u\n", REQUEST_TIMEOUT_MS) < 0)
+        log_debug("the request timeout of a ublk device cannot be set",
+                  LOG_STR("volume", device->volume->name));
+    if (file != NULL)
+        fclose(file);
+}
+
 /* ---- start ---------------------------------------------------------------------------------- */
 
 /* It never served, or it was never adopted: a new one is taken away, one that waits goes on doing so.
@@ -339,6 +356,8 @@ static void *start(void *argument)
     if (error)
         undo(device);
     else
+        shorten_timeout(device);
+    if (!error)
         log_notice(device->adopted ? "serving a ublk device that was left behind"
                                    : "serving a ublk device",
                    LOG_STR("volume", device->volume->name), LOG_UINT("number", device->number),
