@@ -43,6 +43,7 @@ struct options {
     uint64_t seconds;
     unsigned jobs;
     bool once, trace, quiet;
+    const char *images;
     const char *script, *every; /* every: crash, double, error */
     struct sim_mutant_hunt hunt;
     struct sim_drive drive;
@@ -78,6 +79,7 @@ static const struct option long_options[] = {
     {"kill", required_argument, NULL, 'K'},
     {"fail-device", required_argument, NULL, 'F'},
     {"fail-at", required_argument, NULL, 'A'},
+    {"images", required_argument, NULL, 'G'},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -89,6 +91,7 @@ static void usage(FILE *to)
     fputs("usage: blkcache-sim [--seed N] [--seeds N] [--rounds N] [--steps N] [--once] [--trace]\n"
           "         [--seconds N] [--jobs N] [--volatile 0|1] [--faults 0|1] [--cores 1..4]\n"
           "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--quiet]\n"
+          "         [--images DIRECTORY]\n"
           "       blkcache-sim --script NAME|all --every crash|double|error [--variants N] "
           "[--stride N]\n"
           "       blkcache-sim --script NAME [--crash-at STEP] [--second-at STEP] [--variant N]\n"
@@ -138,6 +141,7 @@ static bool parse(struct options *options, int argc, char **argv)
         case 'K': only->killed = value != 0; break;
         case 'F': only->fail_device = (uint32_t)value; break;
         case 'A': only->fail_io = value; break;
+        case 'G': options->images = optarg; break;
         case 'q': options->quiet = true; break;
         case 'h': usage(stdout); exit(0);
         default: return false;
@@ -199,6 +203,8 @@ static void run_seed(struct sim_world *world, const struct options *options, uin
     world->replay = replay_line(options, seed);
     for (unsigned run = 0; run < (options->once ? 1 : 2); run++) {
         struct sim_totals totals = world->totals;
+
+        world->images = run == 0 ? options->images : NULL;
 
         sim_world_begin(world, &config, options->trace);
         sim_world_run(world, (uint32_t)options->rounds);

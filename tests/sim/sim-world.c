@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/sim-save.h"
+
 #define SHARD_MEMORY_BYTES (16u << 20)
 #define STEPS_MAX          3000000u /* in one phase, or without any progress */
 #define PATIENCE_STEPS     50000u
@@ -349,6 +351,8 @@ void sim_world_crash(struct sim_world *world, bool power)
     sim_damage_crash(world);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;
+    if (world->images != NULL)
+        sim_save(world->flash, world->images, world->images_saved++);
 }
 
 static void compare_backing(struct sim_world *world)

@@ -309,6 +309,8 @@ struct sim_world {
     uint64_t request_next_id;
     struct sim_totals totals;
     const char *replay; /* command line that repeats this run */
+    const char *images; /* directory for what crashes leave on flash; NULL: none */
+    uint64_t images_saved;
 };
 
 /* ---- sim-world.c ------------------------------------------------------------------------ */
