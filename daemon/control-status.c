@@ -137,6 +137,27 @@ json_t *control_volume_stats(const struct volume *volume, const struct counters 
                      control_latencies(latencies));
 }
 
+json_t *control_mrc(struct service *service, const struct volume *volume)
+{
+    static const double times[] = {1. / 16, 1. / 8, 1. / 4, 1. / 2, 3. / 4, 1, 1.5, 2, 3, 4, 8, 16};
+    json_t *curve = json_array();
+    struct shard_status status;
+    struct mrc_sum sum = {0};
+
+    cache_status(service->cache, &status);
+    cache_mrc(service->cache, volume->id, &sum);
+    for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        double blocks = times[i] * (double)status.slots_total;
+
+        json_array_append_new(curve, json_pack("{s:f, s:o, s:f}", "times", times[i], "bytes",
+                                               number((uint64_t)blocks << BLOCK_SHIFT),
+                                               "miss_ratio", mrc_miss_ratio(&sum, blocks)));
+    }
+    return json_pack("{s:s, s:o, s:o, s:o}", "volume", volume->name, "reads",
+                     number((uint64_t)sum.reads), "flash_bytes",
+                     number(status.slots_total << BLOCK_SHIFT), "curve", curve);
+}
+
 /* ---- volumes -------------------------------------------------------------------------------- */
 
 bool control_backing_is_up(struct service *service, const struct volume *volume)

@@ -33,6 +33,10 @@ json_t *control_volume_stats(const struct volume *volume, const struct counters 
 /* All volumes' `stats`, since the start. */
 json_t *control_stats(struct service *service);
 
+/* Predicted miss ratios of one volume, for caches from a sixteenth of the flash to sixteen times as
+ * much: {"reads": .., "flash_bytes": .., "curve": [{"times": .., "bytes": .., "miss_ratio": ..}]}. */
+json_t *control_mrc(struct service *service, const struct volume *volume);
+
 double control_uptime_seconds(const struct service *service);
 
 /* Does the backing store answer, and take what is written back? */

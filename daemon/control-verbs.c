@@ -175,6 +175,18 @@ static json_t *answer_shutdown(struct control_verbs *verbs, const json_t *reques
     return NULL;
 }
 
+static json_t *answer_mrc(struct control_verbs *verbs, const json_t *request)
+{
+    struct volume *volume;
+    json_t *refusal;
+
+    if (!volume_of(verbs, request, "mrc", &volume, &refusal))
+        return refusal;
+    if (volume == NULL)
+        return control_refusal("mrc", "it names no volume");
+    return control_success(control_mrc(verbs->service, volume));
+}
+
 static json_t *answer_events(struct control_verbs *verbs, const json_t *request)
 {
     json_int_t after = json_integer_value(json_object_get(request, "after"));
@@ -192,8 +204,9 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         const char *name;
         json_t *(*answer)(struct control_verbs *verbs, const json_t *request);
     } table[] = {
-        {"status", answer_status}, {"volumes", answer_volumes}, {"stats", answer_stats},
-        {"events", answer_events}, {"flush", answer_flush},     {"shutdown", answer_shutdown},
+        {"status", answer_status},     {"volumes", answer_volumes}, {"stats", answer_stats},
+        {"mrc", answer_mrc},           {"events", answer_events},   {"flush", answer_flush},
+        {"shutdown", answer_shutdown},
     };
     const char *verb = json_string_value(json_object_get(request, "verb"));
 

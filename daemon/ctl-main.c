@@ -23,7 +23,7 @@ static const struct ctl_verb verbs[] = {
     {"invalidate", "VOLUME [OFFSET LENGTH] [--discard-dirty]", "drop from the cache", false, NULL},
     {"pause-fill", "VOLUME", "let reads leave the cache as it is", false, NULL},
     {"resume-fill", "VOLUME", "let reads fill the cache again", false, NULL},
-    {"mrc", "VOLUME", "miss ratio against cache size", false, NULL},
+    {"mrc", "VOLUME", "miss ratio against cache size", false, ctl_mrc_run},
     {"events", "[--follow]", "what happened, also before the last start", false, ctl_events_run},
     {"top", "", "what happens", false, NULL},
     {"reload", "", "read the configuration again", false, NULL},

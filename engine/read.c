@@ -146,6 +146,7 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
     }
     volume->counters.read_pieces++;
     volume->counters.read_blocks += piece->count;
+    mrc_note(volume, piece);
     read_blocks(shard, piece, volume, 0, piece->count, out);
     if (piece->ios == 0)
         action_reply(out, piece, piece->error);

@@ -356,6 +356,7 @@ struct shard_volume {
     struct volume_policy policy;
     struct epochs *epochs;
     struct counters counters;
+    struct mrc *mrc; /* NULL: nobody asks */
     uint64_t dirty, lost, unreadable;
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
     uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
@@ -610,6 +611,12 @@ void write_tick(struct shard *shard, struct actions *out); /* paced replies, tim
 static inline uint64_t piece_key(const struct piece *piece)
 {
     return key_of(piece->volume, piece->block);
+}
+
+static inline void mrc_note(const struct shard_volume *volume, const struct piece *piece)
+{
+    for (uint32_t i = 0; volume->mrc && i < piece->count; i++)
+        mrc_access(volume->mrc, piece->block + i, piece->op != PIECE_WRITE);
 }
 
 void write_finish(struct shard *shard, struct piece *piece, struct actions *out);

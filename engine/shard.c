@@ -443,6 +443,22 @@ bool shard_backing_fails(const struct shard *shard, uint16_t id)
     return volume && volume->failing;
 }
 
+void shard_mrc_set(struct shard *shard, uint16_t id, struct mrc *mrc)
+{
+    struct shard_volume *volume = shard_volume(shard, id);
+
+    if (volume)
+        volume->mrc = mrc;
+}
+
+void shard_mrc_add(const struct shard *shard, uint16_t id, struct mrc_sum *sum, unsigned octaves)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    if (volume && volume->mrc)
+        mrc_add(volume->mrc, sum, octaves);
+}
+
 const struct counters *shard_counters(const struct shard *shard, uint16_t id)
 {
     const struct shard_volume *volume = shard_volume(shard, id);

@@ -34,6 +34,7 @@
 
 #include "engine/counters.h"
 #include "engine/format.h"
+#include "engine/mrc.h"
 
 #define REGION_BLOCKS 64u /* 256 KiB: what one shard gets of a volume in one stretch */
 #define REGION_SHIFT  6
@@ -369,6 +370,12 @@ enum shard_block_state {
 };
 void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t block, uint32_t count,
                        uint8_t *state);
+
+/* From here on a volume's accesses go into `mrc`, which stays the caller's; NULL: into none.  Adds what
+ * it has to `sum`; `octaves` as in mrc_add. */
+void shard_mrc_set(struct shard *shard, uint16_t volume, struct mrc *mrc);
+void shard_mrc_add(const struct shard *shard, uint16_t volume, struct mrc_sum *sum,
+                   unsigned octaves);
 
 /* Which of `shards` (a power of two) a block belongs to. */
 uint32_t shard_of(uint16_t volume, uint64_t block, uint32_t shards);

@@ -341,6 +341,7 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
     if (!resumed && piece->op == PIECE_WRITE) {
         volume->counters.write_pieces++;
         volume->counters.write_blocks += piece->count;
+        mrc_note(volume, piece);
     } else if (!resumed && piece->op == PIECE_ZERO) {
         volume->counters.zero_blocks += piece->count;
     }

@@ -20,6 +20,7 @@ struct cache_volume {
     struct volume volume; /* first */
     struct cache *cache;
     struct superblock_volume *record; /* in the superblock */
+    unsigned char *mrc_memory;        /* for each shard */
     bool epoch_changed;               /* the state directory is to be told */
 
     /* The coordinator of its backing store's flushes, and the flush that runs. */
@@ -94,6 +95,8 @@ int cache_volumes_open(struct cache *cache, const struct cache_config *config, c
                        size_t why_bytes);
 void cache_volumes_close(struct cache *cache);
 void cache_volume_policies(struct cache *cache, struct shard *shard);
+/* Lets the shards, which are there, measure the volumes' miss ratio curves.  -ENOMEM. */
+int cache_volumes_measure(struct cache *cache);
 /* After recovery: forgets volumes that are not configured any more and have no dirty block. */
 void cache_volumes_prune(struct cache *cache);
 

@@ -144,6 +144,19 @@ void cache_destage_all(struct cache *cache, uint16_t volume)
     }
 }
 
+void cache_mrc(struct cache *cache, uint16_t volume, struct mrc_sum *sum)
+{
+    unsigned octaves = (unsigned)__builtin_ctz(cache->shard_count);
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        pthread_mutex_lock(&runner->lock);
+        shard_mrc_add(runner->shard, volume, sum, octaves);
+        pthread_mutex_unlock(&runner->lock);
+    }
+}
+
 const struct superblock *cache_superblock(const struct cache *cache)
 {
     return cache->superblock.block;

@@ -241,6 +241,7 @@ void cache_volumes_close(struct cache *cache)
         backing_close(cache->volumes[i]->volume.backing);
         flush_destroy(&cache->volumes[i]->flush);
         epoch_destroy(&cache->volumes[i]->epochs);
+        free(cache->volumes[i]->mrc_memory);
         free(cache->volumes[i]);
     }
     free(cache->volumes);
@@ -275,6 +276,31 @@ void cache_volume_policies(struct cache *cache, struct shard *shard)
         };
         shard_volume_set(shard, record->id, &policy);
     }
+}
+
+/* Samples of all shards together: about 1 MiB a volume. */
+#define MRC_SAMPLES     16384u
+#define MRC_SAMPLES_MIN 512u
+
+int cache_volumes_measure(struct cache *cache)
+{
+    uint32_t samples = MRC_SAMPLES / cache->shard_count;
+    size_t bytes;
+
+    if (samples < MRC_SAMPLES_MIN)
+        samples = MRC_SAMPLES_MIN;
+    bytes = (mrc_bytes(samples) + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    for (unsigned i = 0; i < cache->volume_count; i++) {
+        struct cache_volume *own = cache->volumes[i];
+
+        own->mrc_memory = aligned_alloc(BLOCK_BYTES, cache->shard_count * bytes);
+        if (own->mrc_memory == NULL)
+            return -ENOMEM;
+        for (unsigned k = 0; k < cache->shard_count; k++)
+            shard_mrc_set(cache->runners[k].shard, own->volume.id,
+                          mrc_init(own->mrc_memory + k * bytes, samples));
+    }
+    return 0;
 }
 
 static void forget(struct cache *cache, struct superblock_volume *record)

@@ -218,7 +218,7 @@ static int create_shards(struct cache *cache, char *why, size_t why_bytes)
             return error;
         }
     }
-    return 0;
+    return cache_volumes_measure(cache) ? out_of_memory(why, why_bytes) : 0;
 }
 
 static void destroy_shards(struct cache *cache)

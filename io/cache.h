@@ -71,6 +71,8 @@ struct cache_epochs {
 };
 bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache_epochs *epochs);
 
+/* Adds to `sum`, which begins as zeros: how many of the volume's reads a cache of which size has. */
+void cache_mrc(struct cache *cache, uint16_t volume, struct mrc_sum *sum);
 const struct superblock *cache_superblock(const struct cache *cache);
 
 struct cache_facts {
