@@ -91,15 +91,20 @@ static void settle(struct core *core, struct core_deferred *deferred)
     close_client(client);
 }
 
+static void cancel_receive(struct nbd_client *client)
+{
+    if (client->receiving && client->tls != NULL)
+        nbd_tls_cancel_receive(client->tls);
+    else if (client->receiving)
+        core_cancel(client->core, &client->receive);
+}
+
 void nbd_client_drain(struct nbd_client *client)
 {
     if (client->state == NBD_CLIENT_DRAIN || client->state == NBD_CLIENT_BROKEN)
         return;
     client->state = NBD_CLIENT_DRAIN;
-    if (client->receiving && client->tls != NULL)
-        nbd_tls_cancel_receive(client->tls);
-    else if (client->receiving)
-        core_cancel(client->core, &client->receive);
+    cancel_receive(client);
     core_defer(client->core, &client->settle);
 }
 
@@ -116,10 +121,12 @@ void nbd_client_break(struct nbd_client *client)
 
 void nbd_client_stop(struct nbd_client *client)
 {
-    if (client->state == NBD_CLIENT_TRANSMIT)
-        nbd_client_drain(client);
-    else if (client->state == NBD_CLIENT_HANDSHAKE)
+    if (client->state == NBD_CLIENT_TRANSMIT) {
+        client->stopping = true;
+        cancel_receive(client); /* nbd-receive.c drains when it finds no more requests */
+    } else if (client->state == NBD_CLIENT_HANDSHAKE) {
         nbd_client_break(client);
+    }
 }
 
 /* ---- the beginning ---------------------------------------------------------------------- */

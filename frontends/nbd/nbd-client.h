@@ -70,6 +70,7 @@ struct nbd_client {
     /* Receiving. */
     struct core_op receive;
     bool receiving;
+    bool stopping;          /* what is received from now on is refused */
     bool stalled;           /* a header is here, but no room for the request */
     bool waiting;           /* `waiter` waits for memory for the payload of `filling` */
     bool input_was_full;    /* the last receive brought all that was asked for */
@@ -115,7 +116,7 @@ void nbd_client_complain(const struct nbd_client *client, const char *message, c
 /* Hangs up at once. */
 void nbd_client_break(struct nbd_client *client);
 
-/* The server stops: one of the two above. */
+/* The server stops: refuses the requests that are here but not begun, then one of the two above. */
 void nbd_client_stop(struct nbd_client *client);
 
 #endif

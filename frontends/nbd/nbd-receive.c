@@ -65,9 +65,12 @@ static void receive(struct nbd_client *client)
         return;
     }
     sqe = core_sqe(client->core);
-    io_uring_prep_recv(sqe, client->fd, place, bytes, filling != NULL ? MSG_WAITALL : 0);
+    io_uring_prep_recv(sqe, client->fd, place, bytes,
+                       filling != NULL    ? MSG_WAITALL
+                       : client->stopping ? MSG_DONTWAIT
+                                          : 0);
     /* Usually all that had arrived was taken, and trying first would be in vain. */
-    if (filling == NULL && !client->input_was_full)
+    if (filling == NULL && !client->input_was_full && !client->stopping)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     core_sqe_file(client->core, sqe, client->file);
     core_sqe_to(sqe, &client->receive);
@@ -150,6 +153,8 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
         nbd_client_drain(client);
         return;
     }
+    if (client->stopping)
+        refusal = (struct nbd_refusal){NBD_ESHUTDOWN, nbd_reply_text(NBD_ESHUTDOWN)};
     slot = nbd_slot_take(client, wire);
     client->after_large_write = nbd_request_payload_bytes(wire, &client->rules) > COPIED_BYTES_MAX;
     if (refusal.error != NBD_SUCCESS) {
@@ -250,7 +255,12 @@ static void parse(struct nbd_client *client)
         if (client->state != NBD_CLIENT_TRANSMIT)
             return;
         if (!parse_one(client, &blocked)) {
-            if (!blocked && client->state == NBD_CLIENT_TRANSMIT)
+            if (blocked || client->state != NBD_CLIENT_TRANSMIT)
+                return;
+            /* When the server stops, what has arrived is answered, and nothing is waited for. */
+            if (client->stopping && (client->filling != NULL || client->tls != NULL))
+                nbd_client_drain(client);
+            else
                 receive(client);
             return;
         }
@@ -301,6 +311,10 @@ static void received(struct core *core, struct core_op *op, int32_t result, uint
             client->input_was_full = (uint32_t)result == client->input_asked;
         }
         parse(client);
+    } else if (result == -ECANCELED && client->stopping) {
+        parse(client);
+    } else if (result == -EAGAIN && client->stopping) {
+        nbd_client_drain(client);
     } else if (result == -EINTR || result == -EAGAIN) {
         receive(client);
     } else if (result == 0) {

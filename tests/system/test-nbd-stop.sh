@@ -39,6 +39,26 @@ END
 wait "$memory_pid" || fail "status $?"
 expect_counter connections_open 0
 
+# Requests that are here but were not begun are refused, and that is said.
+start_memory_server --requests 4 --delay 500000
+python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
+import os, signal, sys, time
+import nbdraw as n
+
+path, pid = sys.argv[1], int(sys.argv[2])
+c = n.Client(path).enter(b"memory", n.STRUCTURED)
+for i in range(40):
+    c.start(n.READ, i * 4096, 4096)
+time.sleep(0.2)
+os.kill(pid, signal.SIGTERM)
+errors = [c.reply()[1] for _ in range(40)]
+# Those that were under way when the signal came, or before.
+assert set(errors) == {0, n.ESHUTDOWN} and errors.count(0) in (4, 8), errors
+c.expect_close()
+END
+wait "$memory_pid" || fail "status $?"
+expect_counter connections_open 0
+
 # A client that takes nothing is dropped after some seconds.
 start_memory_server
 python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
