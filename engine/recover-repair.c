@@ -105,7 +105,7 @@ void recovery_finish(struct shard *shard)
     shard->durable_lsn = shard->next_lsn - 1; /* all that was accepted, after the flush */
     shard->marked_durable = shard->durable_lsn;
     shard->marked_watermark = shard->watermark;
-    shard->generation_next = shard->config.session << 32 | 1;
+    shard->generation_next = shard->config.session << GENERATION_SESSION_SHIFT | 1;
     recovery->state = RECOVERY_DONE;
     shard->recovering = false;
     tick_want(shard, shard->now_ns);

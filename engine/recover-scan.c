@@ -20,6 +20,9 @@ static bool batch_ok(const struct shard *shard, struct batch_header *header, uin
            header->echo_count <= BATCH_ENTRIES_MAX && header->data_blocks <= header->slot_count &&
            header->slot_count <= BATCH_ENTRIES_MAX &&
            slot + 1 + header->slot_count <= shard->usable_end &&
+           recovery_place_ok(shard, header->session, header->generation, header->ring_sequence) &&
+           recovery_lsn_ok(shard, header->durable_lsn) &&
+           recovery_lsn_ok(shard, header->watermark) &&
            recovery_crc_ok(header, sizeof(*header), &header->crc);
 }
 

@@ -73,12 +73,26 @@ bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc)
     return computed == stored;
 }
 
+bool recovery_lsn_ok(const struct shard *shard, uint64_t lsn)
+{
+    return lsn >> LSN_SESSION_SHIFT <= shard->config.session;
+}
+
+bool recovery_place_ok(const struct shard *shard, uint64_t session, uint64_t generation,
+                       uint64_t ring_sequence)
+{
+    return session <= shard->config.session &&
+           generation >> GENERATION_SESSION_SHIFT <= shard->config.session &&
+           ring_sequence <= RING_MAX;
+}
+
 static bool header_ok(const struct shard *shard, struct segment_header *header, uint32_t index)
 {
     return header->magic == SEGMENT_MAGIC &&
            memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
            header->segment == shard->config.segment_first + index &&
            header->shard == shard->config.shard &&
+           recovery_place_ok(shard, header->session, header->generation, header->ring_sequence) &&
            recovery_crc_ok(header, sizeof(*header), &header->crc);
 }
 
@@ -88,6 +102,9 @@ static bool footer_ok(const struct shard *shard, struct segment_footer *footer, 
            memcmp(footer->uuid, shard->config.uuid, sizeof(footer->uuid)) == 0 &&
            footer->segment == shard->config.segment_first + index &&
            footer->shard == shard->config.shard && footer->entry_count <= shard->segment_slots &&
+           recovery_place_ok(shard, footer->session, footer->generation, footer->ring_sequence) &&
+           recovery_lsn_ok(shard, footer->durable_lsn) &&
+           recovery_lsn_ok(shard, footer->watermark) &&
            (recovery_crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
                             &footer->crc) ||
             MUTANT(208));
@@ -98,8 +115,8 @@ bool recovery_entry_ok(struct shard *shard, const struct entry *entry)
 {
     const struct shard_volume *volume = shard_volume(shard, entry->volume);
 
-    if (!volume || entry->lsn <= volume->policy.floor_lsn || entry->block >= VOLUME_BLOCKS_MAX ||
-        entry->count > VOLUME_BLOCKS_MAX - entry->block)
+    if (!volume || entry->lsn <= volume->policy.floor_lsn || !recovery_lsn_ok(shard, entry->lsn) ||
+        entry->block >= VOLUME_BLOCKS_MAX || entry->count > VOLUME_BLOCKS_MAX - entry->block)
         return false;
     if (entry->kind == ENTRY_ABSENT)
         return true;

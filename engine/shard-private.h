@@ -135,8 +135,12 @@ struct segment {
 
 #define GENERATIONS      1024u
 #define RING_SPACING     65536u
-#define RESERVE_SEGMENTS 2u /* only reclaim may open these (C10) */
+#define RING_MAX         (UINT64_MAX / 2) /* recovery believes no larger place: there is room behind it */
+#define RESERVE_SEGMENTS 2u               /* only reclaim may open these (C10) */
 #define FOOTER_BUFFERS   4u
+
+/* Generations are session << GENERATION_SESSION_SHIFT | count. */
+#define GENERATION_SESSION_SHIFT 32
 
 struct footer_buffer {
     struct flash_write write;      /* first: actions carry its address */
@@ -727,6 +731,11 @@ struct action *recovery_read(struct shard *shard, uint32_t segment, uint32_t slo
                              unsigned char *data, void *owner, struct actions *out);
 void recovery_fail(struct shard *shard, int error);
 bool recovery_crc_ok(void *data, size_t bytes, uint32_t *crc);
+/* Numbers that a session up to this one may have given out: others are a mistake, whatever their
+ * checksum says, and would outlive everything that comes after them. */
+bool recovery_place_ok(const struct shard *shard, uint64_t session, uint64_t generation,
+                       uint64_t ring_sequence);
+bool recovery_lsn_ok(const struct shard *shard, uint64_t lsn);
 /* An entry that can be believed as far as its form goes, of a volume that is still there. */
 bool recovery_entry_ok(struct shard *shard, const struct entry *entry);
 bool recovery_entry_live(const struct segment_header *header, const struct entry *entry);

@@ -18,6 +18,7 @@
 #define SEGMENT_BYTES_DEFAULT  (8u << 20)
 #define SEGMENTS_PER_SHARD_MIN 64u
 #define SESSION_MAX            ((UINT64_C(1) << (64 - LSN_SESSION_SHIFT)) - 1)
+#define SEQUENCE_MAX           (UINT64_MAX / 2) /* there are newer ones */
 
 /* ---- sentences, without the C library's stdio (I9) ------------------------------------------ */
 
@@ -253,6 +254,20 @@ static int check_geometry(const struct superblock *sb, struct sentence *why)
         return refuse_field(why, "flags");
     if (sb->session > SESSION_MAX)
         return refuse_field(why, "session");
+    if (sb->sequence > SEQUENCE_MAX)
+        return refuse_field(why, "sequence");
+    return 0;
+}
+
+/* Marks are LSNs, which carry the session that gave them out. */
+static int check_shards(const struct superblock *sb, struct sentence *why)
+{
+    for (uint32_t i = 0; i < sb->shard_count; i++) {
+        if (sb->shards[i].watermark >> LSN_SESSION_SHIFT > sb->session)
+            return refuse_field(why, "shards[].watermark");
+        if (sb->shards[i].durable_lsn >> LSN_SESSION_SHIFT > sb->session)
+            return refuse_field(why, "shards[].durable_lsn");
+    }
     return 0;
 }
 
@@ -331,6 +346,8 @@ static int check_copy(const struct superblock *sb, uint64_t device_bytes, struct
         return -EPROTONOSUPPORT;
     }
     error = check_geometry(sb, why);
+    if (!error)
+        error = check_shards(sb, why);
     if (!error)
         error = check_retired(sb, why);
     if (!error)

@@ -264,13 +264,27 @@ static void break_volume_bytes(struct superblock *sb)
     sb->volumes[0].bytes = UINT64_MAX;
 }
 
+static void break_sequence(struct superblock *sb)
+{
+    sb->sequence = UINT64_MAX - 1;
+}
+static void break_watermark(struct superblock *sb)
+{
+    sb->shards[1].watermark = (sb->session + 1) << LSN_SESSION_SHIFT;
+}
+static void break_durable_lsn(struct superblock *sb)
+{
+    sb->shards[0].durable_lsn = UINT64_MAX;
+}
+
 static void (*const breakages[])(struct superblock *) = {
     break_device,        break_segment,        break_segment_zero,   break_shards,
     break_shards_zero,   break_shards_many,    break_segments_few,   break_segments_many,
     break_segments_huge, break_flags,          break_session,        break_retired_count,
     break_retired,       break_next_zero,      break_next_low,       break_next_high,
     break_volume_state,  break_volume_id,      break_volume_id_zero, break_volume_name,
-    break_volume_empty,  break_volume_endless, break_volume_bytes,
+    break_volume_empty,  break_volume_endless, break_volume_bytes,   break_sequence,
+    break_watermark,     break_durable_lsn,
 };
 
 START_TEST(impossible_fields_are_refused)
