@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The NBD server, within a whole daemon: the input is what one client does.  Beside it an honest
+ * client reads after each input, and must get its answer and the right data.
+ *
+ *   first byte   0: the handshake, too, is the input's; 1: EXPORT_NAME; 2: GO;
+ *                3: STRUCTURED_REPLY, then GO.  + 4: of the volume that is read-only.
+ *                + 8: with meta contexts, where replies are structured
+ *   then         requests with any fields, raw bytes, and where to cut the stream
+ *
+ * With simple replies and no raw bytes each request is answered once, by an error where one is due.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/endian.h"
+#include "frontends/nbd/nbd-protocol.h"
+#include "tests/fuzz/fuzz-daemon.h"
+
+#define OUTPUT_BYTES (512u << 10)
+#define REQUESTS_MAX 256u
+#define STEADY       "steady"
+
+static struct fuzz_daemon daemon_;
+static int honest;
+
+/* ---- handshakes ----------------------------------------------------------------------------- */
+
+static void option_send(int fd, uint32_t option, const void *data, uint32_t bytes)
+{
+    unsigned char header[NBD_OPTION_HEADER_BYTES];
+
+    be64_store(header, NBD_OPTION_MAGIC);
+    be32_store(header + 8, option);
+    be32_store(header + 12, bytes);
+    fuzz_send_all(fd, header, sizeof(header), "a handshake");
+    fuzz_send_all(fd, data, bytes, "a handshake");
+}
+
+/* Replies up to the acknowledgement. */
+static void option_acknowledged(int fd)
+{
+    unsigned char reply[NBD_OPTION_REPLY_BYTES], data[512];
+    uint32_t type, bytes;
+
+    do {
+        fuzz_receive_all(fd, reply, sizeof(reply), "a handshake");
+        type = be32_load(reply + 12);
+        bytes = be32_load(reply + 16);
+        FUZZ_CHECK(be64_load(reply) == NBD_OPTION_REPLY_MAGIC && bytes <= sizeof(data) &&
+                       (type & NBD_REP_ERR) == 0,
+                   "an option was refused");
+        fuzz_receive_all(fd, data, bytes, "a handshake");
+    } while (type != NBD_REP_ACK);
+}
+
+static void greet(int fd)
+{
+    unsigned char greeting[NBD_GREETING_BYTES], flags[4];
+
+    fuzz_receive_all(fd, greeting, sizeof(greeting), "a handshake");
+    FUZZ_CHECK(be64_load(greeting) == NBD_MAGIC, "no greeting");
+    be32_store(flags, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+    fuzz_send_all(fd, flags, sizeof(flags), "a handshake");
+}
+
+static void export_name(int fd, const char *name)
+{
+    unsigned char answer[10];
+
+    option_send(fd, NBD_OPT_EXPORT_NAME, name, (uint32_t)strlen(name));
+    fuzz_receive_all(fd, answer, sizeof(answer), "a handshake");
+    FUZZ_CHECK(be64_load(answer) == FUZZ_VOLUME_BYTES, "a volume of a wrong size");
+}
+
+static void go(int fd, const char *name)
+{
+    unsigned char data[64] = {0};
+    uint32_t bytes = (uint32_t)strlen(name);
+
+    be32_store(data, bytes);
+    memcpy(data + 4, name, bytes);
+    option_send(fd, NBD_OPT_GO, data, bytes + 6);
+    option_acknowledged(fd);
+}
+
+/* Both that there are. */
+static void meta_context(int fd, const char *name)
+{
+    static const char queries[] = "\0\0\0\2"
+                                  "\0\0\0\x0f"
+                                  "base:allocation"
+                                  "\0\0\0\x0f"
+                                  "blkcached:state";
+    unsigned char data[64];
+    uint32_t bytes = (uint32_t)strlen(name);
+
+    be32_store(data, bytes);
+    memcpy(data + 4, name, bytes);
+    memcpy(data + 4 + bytes, queries, sizeof(queries) - 1);
+    option_send(fd, NBD_OPT_SET_META_CONTEXT, data, 4 + bytes + (uint32_t)sizeof(queries) - 1);
+    option_acknowledged(fd);
+}
+
+/* ---- the honest client ---------------------------------------------------------------------- */
+
+static void request_head(unsigned char *head, uint16_t type, uint16_t flags, uint64_t cookie,
+                         uint64_t offset, uint32_t length)
+{
+    be32_store(head, NBD_REQUEST_MAGIC);
+    be16_store(head + 4, flags);
+    be16_store(head + 6, type);
+    be64_store(head + 8, cookie);
+    be64_store(head + 16, offset);
+    be32_store(head + 24, length);
+}
+
+static void honest_read(void)
+{
+    static uint64_t cookie;
+    unsigned char head[NBD_REQUEST_BYTES], reply[NBD_SIMPLE_REPLY_BYTES];
+    uint64_t words[64], offset = cookie * 4160 % (FUZZ_VOLUME_BYTES - sizeof(words)) / 8 * 8;
+
+    request_head(head, NBD_CMD_READ, 0, ++cookie, offset, sizeof(words));
+    fuzz_send_all(honest, head, sizeof(head), "the honest client");
+    fuzz_receive_all(honest, reply, sizeof(reply), "the honest client");
+    FUZZ_CHECK(be32_load(reply) == NBD_SIMPLE_REPLY_MAGIC && be32_load(reply + 4) == 0 &&
+                   be64_load(reply + 8) == cookie,
+               "the honest client got an error");
+    fuzz_receive_all(honest, words, sizeof(words), "the honest client");
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        FUZZ_CHECK(words[i] == fuzz_steady_word(offset / 8 + i),
+                   "the honest client got wrong data");
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    fuzz_daemon_start(&daemon_);
+    honest = fuzz_connect(daemon_.nbd_path);
+    greet(honest);
+    export_name(honest, STEADY);
+    honest_read();
+    return 0;
+}
+
+/* ---- what is to be answered ------------------------------------------------------------------ */
+
+enum due {
+    DUE_NOTHING, /* nothing more: it was answered */
+    DUE_SUCCESS,
+    DUE_ERROR,
+    DUE_ANY,
+};
+
+static struct client {
+    int fd;
+    bool strict;    /* every answer is known */
+    bool read_only; /* its volume */
+    bool closed;    /* the server hung up */
+    bool left;      /* we said DISC, or must be dropped: nothing more is to be answered */
+    struct {
+        enum due due;
+        uint32_t payload; /* bytes behind a success */
+    } requests[REQUESTS_MAX];
+    uint32_t count, answered;
+    unsigned char head[NBD_SIMPLE_REPLY_BYTES]; /* of the reply that is coming in */
+    uint32_t head_bytes, skip;
+    unsigned char output[OUTPUT_BYTES];
+    size_t output_bytes;
+} client;
+
+static void reply_check(void)
+{
+    uint64_t cookie = be64_load(client.head + 8);
+    uint32_t error = be32_load(client.head + 4);
+
+    FUZZ_CHECK(be32_load(client.head) == NBD_SIMPLE_REPLY_MAGIC, "a reply that is none");
+    FUZZ_CHECK(cookie < client.count && client.requests[cookie].due != DUE_NOTHING,
+               "a reply that nobody waits for");
+    FUZZ_CHECK(client.requests[cookie].due == DUE_ANY ||
+                   (error == 0) == (client.requests[cookie].due == DUE_SUCCESS),
+               "request %u was answered with %u", (unsigned)cookie, error);
+    client.skip = error == 0 ? client.requests[cookie].payload : 0;
+    client.requests[cookie].due = DUE_NOTHING;
+    client.answered++;
+    client.head_bytes = 0;
+}
+
+static void reply_take(const unsigned char *data, size_t bytes)
+{
+    while (client.strict && bytes > 0) {
+        size_t here = client.skip > 0 ? client.skip : sizeof(client.head) - client.head_bytes;
+
+        if (here > bytes)
+            here = bytes;
+        if (client.skip > 0) {
+            client.skip -= (uint32_t)here;
+        } else {
+            memcpy(client.head + client.head_bytes, data, here);
+            client.head_bytes += (uint32_t)here;
+            if (client.head_bytes == sizeof(client.head))
+                reply_check();
+        }
+        data += here;
+        bytes -= here;
+    }
+}
+
+/* ---- sending and receiving ------------------------------------------------------------------- */
+
+static void receive(void)
+{
+    static unsigned char data[64u << 10];
+    ssize_t got = recv(client.fd, data, sizeof(data), MSG_DONTWAIT);
+
+    if (got > 0)
+        reply_take(data, (size_t)got);
+    else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+        client.closed = true;
+}
+
+static void output_flush(void)
+{
+    size_t sent = 0;
+
+    while (sent < client.output_bytes && !client.closed) {
+        short ready = fuzz_wait(client.fd, POLLIN | POLLOUT, "a client");
+
+        if (ready & (POLLIN | POLLHUP | POLLERR)) {
+            receive();
+        } else {
+            ssize_t more = send(client.fd, client.output + sent, client.output_bytes - sent,
+                                MSG_NOSIGNAL | MSG_DONTWAIT);
+
+            if (more < 0 && errno != EAGAIN && errno != EINTR)
+                client.closed = true;
+            sent += more > 0 ? (size_t)more : 0;
+        }
+    }
+    client.output_bytes = 0;
+}
+
+static void output(const void *data, size_t bytes)
+{
+    if (bytes > OUTPUT_BYTES - client.output_bytes)
+        output_flush();
+    if (bytes > OUTPUT_BYTES)
+        bytes = OUTPUT_BYTES;
+    memcpy(client.output + client.output_bytes, data, bytes);
+    client.output_bytes += bytes;
+}
+
+/* ---- requests ------------------------------------------------------------------------------- */
+
+/* What newer commands and flags bring depends on what was negotiated. */
+static enum due due_of(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length)
+{
+    bool writes = type == NBD_CMD_WRITE || type == NBD_CMD_TRIM || type == NBD_CMD_WRITE_ZEROES;
+
+    if (type > NBD_CMD_WRITE_ZEROES || (flags & ~(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)))
+        return DUE_ANY;
+    if (type != NBD_CMD_WRITE_ZEROES && (flags & NBD_CMD_FLAG_NO_HOLE))
+        return DUE_ERROR;
+    if (writes && client.read_only)
+        return DUE_ERROR;
+    if (type == NBD_CMD_FLUSH)
+        return offset == 0 && length == 0 ? DUE_SUCCESS : DUE_ERROR;
+    return offset <= FUZZ_VOLUME_BYTES && length <= FUZZ_VOLUME_BYTES - offset ? DUE_SUCCESS
+                                                                               : DUE_ERROR;
+}
+
+static void payload_send(uint32_t length)
+{
+    static unsigned char payload[64u << 10];
+
+    memset(payload, (int)length, sizeof(payload));
+    for (uint32_t here; length > 0; length -= here) {
+        here = length < sizeof(payload) ? length : (uint32_t)sizeof(payload);
+        output(payload, here);
+    }
+}
+
+static void request_send(struct fuzz_input *input, uint8_t op)
+{
+    unsigned char head[NBD_REQUEST_BYTES];
+    uint16_t type = op & 15, flags = op & 32 ? fuzz_u8(input) : 0;
+    uint64_t offset = op & 64 ? fuzz_number(input) : fuzz_u16(input) * 11u;
+    uint32_t length = op & 128 ? (uint32_t)fuzz_number(input) : fuzz_u16(input);
+    bool too_much = type == NBD_CMD_WRITE && length > 2 * FUZZ_VOLUME_BYTES;
+
+    if (client.count == REQUESTS_MAX)
+        return;
+    if (type == NBD_CMD_FLUSH && !(op & 192))
+        offset = length = 0;
+    request_head(head, type, flags, client.count, offset, length);
+    client.requests[client.count].due = due_of(type, flags, offset, length);
+    client.requests[client.count].payload = type == NBD_CMD_READ ? length : 0;
+    output(head, sizeof(head));
+    /* Either ends it; of so large a payload, which is refused or ends the connection, not all is
+     * sent. */
+    client.left = type == NBD_CMD_DISC || too_much;
+    if (type != NBD_CMD_DISC)
+        client.count++;
+    if (too_much)
+        client.requests[client.count - 1].due = DUE_ANY;
+    if (type == NBD_CMD_WRITE)
+        payload_send(too_much ? 1000 : length);
+}
+
+static void raw_send(struct fuzz_input *input, size_t bytes)
+{
+    const uint8_t *data = fuzz_bytes(input, &bytes);
+
+    client.strict = false;
+    output(data, bytes);
+}
+
+static void ops_run(struct fuzz_input *input)
+{
+    for (unsigned ops = 0; !fuzz_ended(input) && ops < 400 && !client.closed && !client.left;
+         ops++) {
+        uint8_t op = fuzz_u8(input);
+
+        if ((op & 15) == 15)
+            output_flush();
+        else if ((op & 31) == 30)
+            raw_send(input, 1 + (op >> 5) * 5u);
+        else if ((op & 31) == 14)
+            receive();
+        else
+            request_send(input, op);
+    }
+}
+
+/* ---- one input ------------------------------------------------------------------------------ */
+
+static void end(void)
+{
+    output_flush();
+    honest_read();
+    if (!client.closed)
+        shutdown(client.fd, SHUT_WR);
+    while (!client.closed) {
+        fuzz_wait(client.fd, POLLIN, "a client that hung up");
+        receive();
+    }
+    /* When the server had to drop it, answers may be lost. */
+    if (client.strict && !client.left)
+        FUZZ_CHECK(client.answered == client.count && client.skip == 0 && client.head_bytes == 0,
+                   "%u of %u requests were answered", client.answered, client.count);
+    close(client.fd);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    struct fuzz_input input = {data, data + bytes};
+    uint8_t form = fuzz_u8(&input);
+    const char *name = form & 4 ? STEADY : "work";
+
+    client.fd = fuzz_connect(daemon_.nbd_path);
+    client.strict = (form & 3) == 1 || (form & 3) == 2;
+    client.read_only = form & 4;
+    client.closed = client.left = false;
+    client.count = client.answered = client.head_bytes = client.skip = 0;
+    client.output_bytes = 0;
+    if (form & 3)
+        greet(client.fd);
+    if ((form & 3) == 3) {
+        option_send(client.fd, NBD_OPT_STRUCTURED_REPLY, "", 0);
+        option_acknowledged(client.fd);
+    }
+    if ((form & 3) == 3 && (form & 8))
+        meta_context(client.fd, name);
+    if ((form & 3) == 1)
+        export_name(client.fd, name);
+    else if (form & 3)
+        go(client.fd, name);
+    if (form & 3) {
+        ops_run(&input);
+    } else {
+        size_t left = (size_t)(input.end - input.at), half = form >> 3;
+
+        raw_send(&input, half < left ? half : left);
+        output_flush();
+        raw_send(&input, left);
+    }
+    end();
+    return 0;
+}
