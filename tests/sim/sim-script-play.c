@@ -78,9 +78,10 @@ static void configure(struct sim_config *config, const struct sim_script *script
     struct sim_choice choice = {.flash_volatile = script->flash_volatile,
                                 .faults = 0,
                                 .cores = (int)script->cores,
-                                .shards = 1,
+                                .shards = script->shards ? (int)script->shards : 1,
                                 .volumes = 1,
-                                .mode = script->mode};
+                                .mode = script->mode,
+                                .ordered = script->ordered};
 
     sim_config_choose(config, seed, &choice);
     config->changes = (struct sim_changes){0};

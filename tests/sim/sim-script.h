@@ -22,6 +22,8 @@ struct sim_script {
     uint32_t depth; /* requests at once */
     uint32_t cores, segments;
     bool flash_volatile;
+    bool ordered;    /* its destaging */
+    uint32_t shards; /* 0: one */
     uint32_t repeat; /* the list, so many times with other places: see step_blocks */
     uint32_t step_blocks;
     const struct sim_want *list;
