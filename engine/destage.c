@@ -671,6 +671,7 @@ void destage_tick(struct shard *shard, struct actions *out)
 {
     struct destage *destage = &shard->destage;
 
+    epoch_unstick(shard);
     backing_flush_consider(shard, out);
     if (destage->state == DESTAGE_ISSUING)
         runs_start(shard, out);

@@ -10,6 +10,7 @@
  */
 #include "engine/shard-private.h"
 
+#define UNREADABLE_NS UINT64_C(10000000000)
 #define AGE_TARGET_NS UINT64_C(30000000000) /* writers are slowed so that it is kept, roughly */
 
 static struct epoch *epoch_at(const struct shard *shard, const struct epochs *epochs,
@@ -204,6 +205,60 @@ uint64_t epoch_late_permille(const struct shard *shard, const struct shard_volum
     return (shard->now_ns - head->ended_ns) / (AGE_TARGET_NS / 1000);
 }
 
+/* ---- what cannot be read ---------------------------------------------------------------- */
+
+void epoch_broken(struct shard *shard, uint32_t id)
+{
+    struct epochs *epochs = slot_epochs(shard, id);
+
+    if (epochs)
+        epochs->broken = epochs->now;
+}
+
+/* To the present epoch with it; or away, when there is a newer version. */
+static void postpone(struct shard *shard, struct epochs *epochs, uint32_t id)
+{
+    const struct epoch *last = epoch_last(shard, epochs);
+    uint64_t number = epochs->count == shard->config.epochs_max ? last->number : epochs->now;
+
+    /* One on its way, in an epoch before the present one, would become the older version. */
+    if (index_pending(shard, slot_key(&shard->slots[id])))
+        return;
+    epochs->broken = epochs->now;
+    if (index_superseded(shard, id)) {
+        index_drop(shard, id);
+        return;
+    }
+    epoch_remove(shard, id);
+    count_in(shard, epochs, id, number);
+}
+
+static void postpone_all(struct shard *shard, const struct shard_volume *volume)
+{
+    for (uint32_t id = 0; id < shard->slot_count; id++)
+        if (shard->slots[id].bits & SLOT_UNREADABLE && slot_volume(shard, id) == volume &&
+            !(shard->slots[id].bits & (SLOT_DESTAGING | SLOT_WRITTEN)))
+            postpone(shard, volume->epochs, id);
+}
+
+void epoch_unstick(struct shard *shard)
+{
+    for (uint32_t i = 0; shard->epochs_used > 0 && i < shard->volume_count; i++) {
+        const struct shard_volume *volume = &shard->volumes[i];
+        struct epochs *epochs = volume->epochs;
+        const struct epoch *head = urgent_head(shard, epochs);
+
+        if (!head || volume->unreadable == 0 || head->count > epochs->written + volume->unreadable)
+            continue;
+        if (shard->now_ns < epochs->opened_ns + UNREADABLE_NS) {
+            tick_want(shard, epochs->opened_ns + UNREADABLE_NS);
+            continue;
+        }
+        epochs->opened_ns = shard->now_ns;
+        postpone_all(shard, volume);
+    }
+}
+
 /* ---- the coordinator -------------------------------------------------------------------- */
 
 /* The oldest epoch of which something is not on the flushed backing store. */
@@ -247,11 +302,20 @@ void shard_epoch_open(struct shard *shard, uint16_t id, uint64_t oldest, bool fa
     if (!epochs)
         return;
     assert(oldest >= epochs->oldest && oldest <= epochs->now);
+    if (oldest > epochs->oldest)
+        epochs->opened_ns = now_ns;
     epochs->oldest = oldest;
     if (failing && !volume_failing(volume))
         volume->failing_since_ns = now_ns;
     epochs->failing_elsewhere = failing;
     tick_want(shard, now_ns);
+}
+
+uint64_t shard_epoch_broken(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    return volume && volume->epochs ? volume->epochs->broken : 0;
 }
 
 uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t id)

@@ -187,6 +187,8 @@ void index_drop(struct shard *shard, uint32_t id)
     struct segment *segment = slot_segment(shard, id);
 
     assert(!is_frame(shard, id) && !(slot->bits & SLOT_PENDING));
+    if (slot->bits & SLOT_DIRTY && slot->bits & SLOT_BAD)
+        epoch_broken(shard, id);
     if (slot->bits & SLOT_DIRTY)
         slot_clean(shard, id);
     index_remove(shard, id);

@@ -349,6 +349,8 @@ struct epochs { /* NULL in a volume: not ordered */
     uint64_t now;           /* what new records get */
     uint64_t oldest;        /* what may be destaged */
     uint64_t written;       /* slots with SLOT_WRITTEN */
+    uint64_t opened_ns;     /* when `oldest` changed */
+    uint64_t broken;        /* until it is destaged, the backing store alone is not consistent */
     bool changed;           /* perhaps nothing of the oldest is left */
     bool told_failing;      /* what was reported last */
     bool failing_elsewhere; /* another shard cannot destage */
@@ -687,6 +689,10 @@ bool volume_failing(const struct shard_volume *volume);
 /* How late it is, in permille of what it may be. */
 uint64_t epoch_late_permille(const struct shard *shard, const struct shard_volume *volume);
 void epoch_report(struct shard *shard, struct actions *out);
+/* A version was lost: what came after it is destaged without it. */
+void epoch_broken(struct shard *shard, uint32_t id);
+/* What the flash has not been able to read for long holds nothing up. */
+void epoch_unstick(struct shard *shard);
 
 static inline bool epoch_around(const struct shard_volume *volume, const struct piece *piece)
 {

@@ -341,6 +341,10 @@ uint64_t shard_epoch_begin(struct shard *shard, uint16_t volume, uint64_t epoch,
 void shard_epoch_open(struct shard *shard, uint16_t volume, uint64_t oldest, bool failing,
                       uint64_t now_ns);
 
+/* The backing store alone is a legal crash state when the oldest epoch is a later one than this in
+ * all shards, and no dirty block is lost. */
+uint64_t shard_epoch_broken(const struct shard *shard, uint16_t volume);
+
 /* When the oldest epoch ended that is not destaged in this shard; UINT64_MAX: all are. */
 uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t volume);
 

@@ -111,7 +111,7 @@ bool cache_backing_fails(struct cache *cache, uint16_t volume)
 bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache_epochs *epochs)
 {
     const struct cache_volume *own = cache->by_id[volume->id];
-    uint64_t oldest_ns = UINT64_MAX, now_ns;
+    uint64_t oldest_ns = UINT64_MAX, now_ns, broken = 0, lost = 0;
     struct timespec now;
 
     if (own == NULL || volume->destage != DESTAGE_ORDERED)
@@ -122,13 +122,16 @@ bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache
 
         pthread_mutex_lock(&runner->lock);
         ended_ns = shard_epoch_ended_ns(runner->shard, volume->id);
+        lost += shard_lost_blocks(runner->shard, volume->id);
+        if (shard_epoch_broken(runner->shard, volume->id) > broken)
+            broken = shard_epoch_broken(runner->shard, volume->id);
         pthread_mutex_unlock(&runner->lock);
         oldest_ns = ended_ns < oldest_ns ? ended_ns : oldest_ns;
     }
     clock_gettime(CLOCK_MONOTONIC, &now);
     now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     epochs->age_ns = oldest_ns < now_ns ? now_ns - oldest_ns : 0;
-    epochs->consistent = atomic_load(&own->epochs.oldest) > 0;
+    epochs->consistent = lost == 0 && atomic_load(&own->epochs.oldest) > broken;
     return true;
 }
 

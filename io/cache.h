@@ -64,7 +64,7 @@ bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to 
 void cache_destage_all(struct cache *cache, uint16_t volume);   /* VOLUME_ALL */
 /* Of a volume with ordered destaging: how old what its backing store holds is, in ns since the
  * oldest epoch ended that is not destaged (0: all are); and whether it is consistent, which it is
- * not before all that was recovered is destaged.  False: the volume's destaging is not ordered. */
+ * not before all that was recovered is destaged, nor after a version was lost.  False: the volume's destaging is not ordered. */
 struct cache_epochs {
     uint64_t age_ns;
     bool consistent;

@@ -112,15 +112,31 @@ static void check_image(struct sim_world *world, uint16_t v, const unsigned char
         totals->alone_boundaries_max = age.boundaries;
 }
 
+/* The engine knows when versions could not be read; that outlives a crash. */
+static bool consistent(struct sim_world *world, struct sim_volume *volume)
+{
+    if (world->phase < PHASE_RECOVER || world->phase > PHASE_STOPPED)
+        return volume->whole;
+    volume->whole = volume->consistent;
+    for (uint32_t i = 0; i < world->config.shards; i++) {
+        const struct shard *shard = world->shards[i].shard;
+
+        if (shard_lost_blocks(shard, volume->id) > 0 ||
+            (volume->oldest > 0 && shard_epoch_broken(shard, volume->id) >= volume->oldest))
+            volume->whole = false;
+    }
+    return volume->whole;
+}
+
 /* Both what the backing store would have if everything it cached landed, and if nothing did. */
 void sim_epoch_check(struct sim_world *world)
 {
     for (uint16_t v = 0; v < world->config.volume_count; v++) {
-        const struct sim_volume *volume = &world->volumes[v];
+        struct sim_volume *volume = &world->volumes[v];
 
         if (!volume->ordered)
             continue;
-        if (!volume->consistent || world->damaged) {
+        if (!consistent(world, volume) || world->damaged) {
             world->totals.alone_skipped++;
             continue;
         }

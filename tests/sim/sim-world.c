@@ -88,6 +88,7 @@ static void reset_disks(struct sim_world *world)
             .mode = config->volumes[i].mode,
             .ordered = config->volumes[i].ordered,
             .consistent = true,
+            .whole = true,
             .backing = world->backings[i],
         };
         if (config->volumes[i].ordered)

@@ -202,6 +202,7 @@ struct sim_epoch {
 struct sim_volume {
     bool ordered;
     bool consistent; /* the backing store alone is legal */
+    bool whole;      /* ... and no version was lost */
     uint64_t oldest; /* epoch that may be destaged; 0: what was recovered */
     struct sim_epoch coordinator;
     uint16_t id; /* in the superblock and to the engine */
