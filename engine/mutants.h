@@ -50,6 +50,9 @@
       "destaging starts while another backing write of the block is under way")                    \
     X(117, -1, 1, 1, "H17",                                                                        \
       "a write-through record turns clean although the backing write failed")                      \
+    X(18, -1, 0, 0, "H18", "the newest version is destaged instead of the one of the epoch")       \
+    X(118, -1, 0, 0, "H18", "dirty blocks are destaged whatever epoch they belong to")             \
+    X(218, -1, 0, 0, "H18", "an epoch begins before the backing store was flushed")                \
     X(201, 1, 0, 0, "I1", "FUA is not honoured on flash with a volatile cache")                    \
     X(301, 1, 0, 0, "I1",                                                                          \
       "a flush counts records as durable that were not on flash when it began")                    \
