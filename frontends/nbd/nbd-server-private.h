@@ -31,7 +31,9 @@ struct nbd_core {
     struct list clients;
     bool stopping;
     struct core_message start, stop, abandon;
-    struct core_timer watch;  /* nbd-watch.c; armed while there are clients */
+    struct core_op watch; /* nbd-watch.c; under way while there are clients */
+    struct __kernel_timespec watch_period;
+    bool watching;
     uint64_t watch_period_ns; /* 0: nothing to watch for */
     uint64_t complain_ns;     /* not before: see nbd_client_complain */
     uint64_t complaints_kept_back;

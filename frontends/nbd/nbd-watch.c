@@ -68,14 +68,33 @@ static void look(struct nbd_client *client)
         drop(client, NBD_COUNTER_idle_timeouts, "it asks for nothing");
 }
 
-static void watch(struct core *core, struct core_timer *timer)
+/* The ring's own timeout, not a timer of the core: that would cost something each time the core
+ * sleeps.  It holds the server, in which it is. */
+static void arm(struct nbd_core *own, struct core *core)
 {
-    struct nbd_core *own = container_of(timer, struct nbd_core, watch);
+    struct io_uring_sqe *sqe;
 
+    if (own->watch_period_ns == 0 || own->watching)
+        return;
+    nbd_server_hold(own->server);
+    own->watching = true;
+    sqe = core_sqe(core);
+    io_uring_prep_timeout(sqe, &own->watch_period, 0, 0);
+    core_sqe_to(sqe, &own->watch);
+}
+
+static void watch(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags)
+{
+    struct nbd_core *own = container_of(op, struct nbd_core, watch);
+    struct nbd_server *server = own->server;
+
+    (void)result, (void)cqe_flags;
+    own->watching = false;
     list_for_each_safe (node, &own->clients)
         look(container_of(node, struct nbd_client, link));
     if (!list_empty(&own->clients))
-        core_timer_arm(core, timer, core_now(core) + own->watch_period_ns);
+        arm(own, core);
+    nbd_server_drop(server);
 }
 
 void nbd_watch_init(struct nbd_core *own)
@@ -83,7 +102,7 @@ void nbd_watch_init(struct nbd_core *own)
     const struct nbd_limits *limits = &own->server->limits;
     uint64_t least_ns = limits->idle_timeout_ns;
 
-    own->watch.expired = watch;
+    own->watch.done = watch;
     least_ns = limits->send_timeout_ns < least_ns ? limits->send_timeout_ns : least_ns;
     least_ns = limits->receive_timeout_ns < least_ns ? limits->receive_timeout_ns : least_ns;
     if (least_ns == NBD_NEVER)
@@ -93,6 +112,8 @@ void nbd_watch_init(struct nbd_core *own)
         own->watch_period_ns = PERIOD_NS_MAX;
     if (own->watch_period_ns < PERIOD_NS_MIN)
         own->watch_period_ns = PERIOD_NS_MIN;
+    own->watch_period.tv_nsec = (long long)(own->watch_period_ns % 1000000000u);
+    own->watch_period.tv_sec = (long long)(own->watch_period_ns / 1000000000u);
 }
 
 void nbd_watch_start(struct nbd_client *client)
@@ -100,13 +121,12 @@ void nbd_watch_start(struct nbd_client *client)
     struct nbd_core *own = client->own;
 
     client->send_ns = client->receive_ns = core_now(client->core);
-    if (own->watch_period_ns != 0 && !own->watch.armed)
-        core_timer_arm(client->core, &own->watch, core_now(client->core) + own->watch_period_ns);
+    arm(own, client->core);
 }
 
 void nbd_watch_end(struct nbd_core *own, struct core *core)
 {
-    /* The last one may let go of the server, and of the timer in it. */
-    if (list_empty(&own->clients))
-        core_timer_disarm(core, &own->watch);
+    /* A stop waits for nobody else. */
+    if (list_empty(&own->clients) && own->watching)
+        core_cancel(core, &own->watch);
 }

@@ -136,8 +136,8 @@ class Client:
         self.contexts = self.set_contexts(name, contexts) if contexts else {}
         replies = self.option_replies(GO, go_data(name))
         assert replies[-1] == (REP_ACK, b""), replies
-        info, self.bytes, self.flags = struct.unpack(">HQH", replies[0][1])
-        assert info == 0
+        (export,) = (data for kind, data in replies if kind == REP_INFO and data[:2] == b"\0\0")
+        self.bytes, self.flags = struct.unpack(">QH", export[2:])
         return self
 
     def set_contexts(self, name, queries, number=SET_META_CONTEXT):
