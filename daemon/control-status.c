@@ -169,11 +169,14 @@ bool control_backing_is_up(struct service *service, const struct volume *volume)
 }
 
 /* In one word: what a person should worry about. */
-static const char *volume_state(struct cache *cache, uint16_t volume, const char *backing)
+static const char *volume_state(struct cache *cache, const struct volume *volume,
+                                const char *backing)
 {
-    if (cache_lost_blocks(cache, volume) > 0 || cache_unreadable_blocks(cache, volume) > 0)
+    if (atomic_load(&volume->detached))
+        return cache_dirty_blocks(cache, volume->id) > 0 ? "failed" : "no-flash";
+    if (cache_lost_blocks(cache, volume->id) > 0 || cache_unreadable_blocks(cache, volume->id) > 0)
         return "degraded";
-    if (strncmp(backing, "up", 2) != 0 || cache_backing_fails(cache, volume))
+    if (strncmp(backing, "up", 2) != 0 || cache_backing_fails(cache, volume->id))
         return "backing-down";
     return "ok";
 }
@@ -218,17 +221,17 @@ static json_t *volume_json(struct service *service, struct volume *volume)
 
     cache_counters(service->cache, volume->id, &counters);
     backing_state(volume->backing, backing, sizeof(backing));
-    json = json_pack(
-        "{s:s, s:s, s:s, s:o, s:b, s:b, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
-        volume->name, "state", volume_state(service->cache, volume->id, backing), "mode",
-        mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
-        (int)volume->read_only, "nbd", (int)volume->nbd, "ublk", ublk_json(service, volume),
-        "backing", backing_spec(service, volume), "backing_state", backing, "dirty_bytes",
-        number(dirty << BLOCK_SHIFT), "read_bytes", number(counters.read_blocks << BLOCK_SHIFT),
-        "written_bytes", number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
-        number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
-        number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
-        control_reads(&counters));
+    json = json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "name", volume->name, "state", volume_state(service->cache, volume, backing),
+                     "mode", mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
+                     (int)volume->read_only, "nbd", (int)volume->nbd, "ublk",
+                     ublk_json(service, volume), "backing", backing_spec(service, volume),
+                     "backing_state", backing, "dirty_bytes", number(dirty << BLOCK_SHIFT),
+                     "read_bytes", number(counters.read_blocks << BLOCK_SHIFT), "written_bytes",
+                     number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
+                     number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
+                     number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
+                     control_reads(&counters));
     json_object_set_new(json, "destage",
                         json_string(volume->destage == DESTAGE_ORDERED ? "ordered" : "sorted"));
     if (cache_epochs(service->cache, volume, &epochs)) {
@@ -249,6 +252,36 @@ json_t *control_volumes(struct service *service)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+static const char *flash_state(const struct cache_facts *facts)
+{
+    static const char *const names[] = {
+        [CACHE_FLASH_OK] = "ok",
+        [CACHE_FLASH_FAILED] = "failed",
+        [CACHE_FLASH_DETACHED] = "failed",
+        [CACHE_FLASH_MISSING] = "missing",
+    };
+
+    return names[facts->flash_state];
+}
+
+/* What is the matter, and what to do; "" when all is well. */
+static const char *flash_advice(const struct cache_facts *facts)
+{
+    static const char *const advice[] = {
+        [CACHE_FLASH_OK] = "",
+        [CACHE_FLASH_FAILED] = "writes to it fail; the volumes are about to go on without it",
+        [CACHE_FLASH_DETACHED] =
+            "writes to it fail; the volumes go on in pass-through, and requests that touch blocks "
+            "which only the flash has (\"dirty\") fail; make the device work again, or copy it to "
+            "another one, and restart: the dirty data are kept",
+        [CACHE_FLASH_MISSING] =
+            "it could not be opened; the volumes are in pass-through, and requests that touch "
+            "blocks which only the flash has (\"dirty\") fail; bring the device back and restart",
+    };
+
+    return advice[facts->flash_state];
+}
+
 static json_t *flash_json(const struct service *service, const struct shard_status *status,
                           const struct cache_facts *facts)
 {
@@ -257,12 +290,14 @@ static json_t *flash_json(const struct service *service, const struct shard_stat
     struct uuid uuid;
 
     memcpy(uuid.bytes, sb->uuid, sizeof(uuid.bytes));
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, "
+                     "s:{s:o, s:o, s:o}}",
                      "path", service->config->cache.flash, "uuid", uuid_print(text, &uuid), "state",
-                     status->flash_failed ? "failed" : "ok", "bytes", number(sb->device_bytes),
-                     "segment_bytes", number(sb->segment_bytes), "shards", number(sb->shard_count),
-                     "session", number(sb->session), "needs_flushes", (int)facts->flash_volatile,
-                     "capacity_bytes", number(status->slots_total << BLOCK_SHIFT), "used_bytes",
+                     flash_state(facts), "advice", flash_advice(facts), "bytes",
+                     number(sb->device_bytes), "segment_bytes", number(sb->segment_bytes), "shards",
+                     number(sb->shard_count), "session", number(sb->session), "needs_flushes",
+                     (int)facts->flash_volatile, "capacity_bytes",
+                     number(status->slots_total << BLOCK_SHIFT), "used_bytes",
                      number(status->slots_used << BLOCK_SHIFT), "dirty_bytes",
                      number(status->slots_dirty << BLOCK_SHIFT), "segments", "total",
                      number(status->segments_total), "free", number(status->segments_free),

@@ -76,6 +76,7 @@ static void dump_superblock(const struct image *image)
                image->copy_errors[copy] ? image->copy_whys[copy] : "valid",
                (int)copy == image->current ? ", current" : "");
     print_uuid("uuid", sb->uuid);
+    print_uuid("replaces", sb->replaces);
     printf("  %-18s %u\n", "version", sb->version);
     printf("  %-18s %" PRIu64 "\n", "sequence", sb->sequence);
     printf("  %-18s %" PRIu64 "\n", "session", sb->session);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/size.h"
 #include "common/uuid.h"
@@ -126,6 +127,18 @@ static int refuse_overwriting(const struct target *target, char *why)
     return 0;
 }
 
+/* The cache that is there now: its dirty data are given up here and now, and the next start is told
+ * so (docs/attachment.md). */
+static void note_replaced(const struct target *target, struct superblock *sb)
+{
+    struct superblock *old = malloc(sizeof(*old));
+
+    if (old != NULL && pread(target->fd, old, sizeof(*old), 0) == (ssize_t)sizeof(*old) &&
+        superblock_check(old, target->bytes, NULL, 0) == 0)
+        memcpy(sb->replaces, old->uuid, sizeof(sb->replaces));
+    free(old);
+}
+
 static int work(const struct ctl *ctl, const struct format *format, struct target *target,
                 struct superblock *sb, char *why)
 {
@@ -140,6 +153,7 @@ static int work(const struct ctl *ctl, const struct format *format, struct targe
         error = plan(format, bytes, sb, why);
     if (error)
         return error;
+    note_replaced(target, sb);
     progress_begin(&progress, "writing zeros", ctl->terminal);
     error = target_allocate(target, bytes, format->quick, &progress, why);
     return error ? error : target_write_superblocks(target, sb, why);

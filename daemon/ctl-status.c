@@ -156,6 +156,8 @@ static void print_flash(const json_t *status)
                (unsigned long long)number_of(segments, "retired"),
                (unsigned long long)number_of(segments, "total"));
     putchar('\n');
+    if (*text_of(flash, "advice") != '\0' && *text_of(flash, "advice") != '?')
+        printf("            %s\n", text_of(flash, "advice"));
     printf("            %s used (%u %%), %s dirty (%u %%)\n", size_of(one, flash, "used_bytes"),
            percent(number_of(flash, "used_bytes"), capacity), size_of(other, flash, "dirty_bytes"),
            percent(number_of(flash, "dirty_bytes"), capacity));

@@ -30,13 +30,14 @@
 #define EXIT_USAGE        2
 #define FLUSH_POLL_MS     100
 #define FLUSH_PATIENCE_MS 10000 /* of tries to read what the flash fails to read */
-#define WHY_BYTES         512
+#define WHY_BYTES         2048
 #define LISTENING_MAX     64
 
 struct options {
     const char *config_path;
     bool check, foreground, single;
     const char *log_level; /* NULL: as the configuration says */
+    struct service_force force;
 };
 
 struct daemon {
@@ -58,6 +59,7 @@ static void print_help(void)
 {
     puts(
         "Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
+        "                 [--without-flash] [--discard-dirty VOLUME] [--trust-flash VOLUME]\n"
         "Puts local flash and memory in front of slow block storage.\n"
         "\n"
         "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
@@ -67,6 +69,15 @@ static void print_help(void)
         "      --single           serve one NBD client on standard input and output, then stop;\n"
         "                         stays in the foreground and listens for no other\n"
         "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
+        "      --without-flash    when the flash cannot be opened or read, serve all volumes "
+        "without\n"
+        "                         it, in pass-through\n"
+        "      --discard-dirty VOLUME\n"
+        "                         start VOLUME from what its backing store has, giving up dirty\n"
+        "                         data that are missing or stale; the log says which\n"
+        "      --trust-flash VOLUME\n"
+        "                         use what the flash has of VOLUME, although the state directory\n"
+        "                         or the name of the backing store speaks against it\n"
         "      --version          print the version\n"
         "      --help             print this\n"
         "\n"
@@ -82,6 +93,15 @@ static int misused(const char *what, const char *why)
     return EXIT_USAGE;
 }
 
+/* The option's value joins the names. */
+static bool name_add(const char **names, unsigned *count)
+{
+    if (*count == SERVICE_FORCED_MAX)
+        return false;
+    names[(*count)++] = optarg;
+    return true;
+}
+
 /* Returns -1 to go on, or an exit code. */
 static int options_parse(int argc, char **argv, struct options *options)
 {
@@ -90,6 +110,9 @@ static int options_parse(int argc, char **argv, struct options *options)
         OPTION_FOREGROUND,
         OPTION_SINGLE,
         OPTION_LOG_LEVEL,
+        OPTION_WITHOUT_FLASH,
+        OPTION_DISCARD_DIRTY,
+        OPTION_TRUST_FLASH,
         OPTION_VERSION,
         OPTION_HELP
     };
@@ -99,6 +122,9 @@ static int options_parse(int argc, char **argv, struct options *options)
         {"foreground", no_argument, NULL, OPTION_FOREGROUND},
         {"single", no_argument, NULL, OPTION_SINGLE},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+        {"without-flash", no_argument, NULL, OPTION_WITHOUT_FLASH},
+        {"discard-dirty", required_argument, NULL, OPTION_DISCARD_DIRTY},
+        {"trust-flash", required_argument, NULL, OPTION_TRUST_FLASH},
         {"version", no_argument, NULL, OPTION_VERSION},
         {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
@@ -117,6 +143,15 @@ static int options_parse(int argc, char **argv, struct options *options)
             if (log_level_parse(optarg, &level) != 0)
                 return misused(optarg, "is no log level");
             options->log_level = optarg;
+            break;
+        case OPTION_WITHOUT_FLASH: options->force.without_flash = true; break;
+        case OPTION_DISCARD_DIRTY:
+            if (!name_add(options->force.discard_dirty, &options->force.discard_dirty_count))
+                return misused("--discard-dirty", "is given too often");
+            break;
+        case OPTION_TRUST_FLASH:
+            if (!name_add(options->force.trust_flash, &options->force.trust_flash_count))
+                return misused("--trust-flash", "is given too often");
             break;
         case OPTION_VERSION: puts("blkcached " PACKAGE_VERSION); return EXIT_SUCCESS;
         case OPTION_HELP: print_help(); return EXIT_SUCCESS;
@@ -301,8 +336,8 @@ static int start(struct daemon *daemon, const struct options *options, char *why
         return error;
     if (events_begin(daemon->config->daemon.state_dir, ignored, sizeof(ignored)) != 0)
         log_warning("events are not kept", LOG_STR("reason", ignored));
-    error = service_start(&daemon->service, daemon->config, options->config_path, &sockets, why,
-                          WHY_BYTES);
+    error = service_start(&daemon->service, daemon->config, options->config_path, &sockets,
+                          &options->force, why, WHY_BYTES);
     if (!error) {
         error = control_begin(&daemon->control, &control, why, WHY_BYTES);
         if (error)

@@ -3,6 +3,7 @@
 #include "daemon/preflight.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,11 @@
 #include "common/uuid.h"
 #include "daemon/config-rules.h"
 #include "daemon/image.h"
+#include "engine/superblock.h"
 #include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-server.h"
 #include "frontends/ublk/ublk-server.h"
+#include "io/attachment.h"
 #include "io/backing.h"
 #include "io/device.h"
 
@@ -25,6 +28,7 @@ struct flight {
     const struct config *config;
     FILE *to;
     unsigned errors;
+    struct superblock *sb; /* of the flash, NULL: cannot be read */
 };
 
 static void fine(struct flight *flight, const char *format, ...)
@@ -199,10 +203,14 @@ static void check_flash(struct flight *flight)
         wrong(flight, "flash %s: %s", path, why);
         return;
     }
-    if (image.sb != NULL)
+    if (image.sb != NULL) {
         describe_flash(flight, path, &image, in_use);
-    else
+        flight->sb = malloc(sizeof(*flight->sb));
+        if (flight->sb != NULL)
+            *flight->sb = *image.sb;
+    } else {
         wrong(flight, "flash %s: %s", path, image.why);
+    }
     if (access(path, W_OK) != 0)
         wrong(flight, "flash %s: cannot be written: %s", path, strerror(errno));
     image_close(&image);
@@ -256,6 +264,44 @@ static void check_ublk(struct flight *flight, const struct config_volume *volume
         fine(flight, "volume %s: /dev/ublkb%lld", volume->name, (long long)volume->ublk);
 }
 
+/* What a start would decide (docs/attachment.md). */
+static void check_attachment(struct flight *flight, const struct config_volume *volume)
+{
+    static const char *const refusals[] = {
+        [ATTACH_STALE] = "the flash is stale: the volume was used without it since",
+        [ATTACH_BLOCKS] = "blocks of it are dirty on another flash",
+        [ATTACH_UNKNOWN] = "it was used with another flash and not stopped cleanly",
+        [ATTACH_STATE] = "the state directory does not know it, or is older than the flash",
+    };
+    struct superblock_volume *record = NULL;
+    struct attach_flash flash = {.here = flight->sb != NULL};
+    struct attachment file;
+    struct attach_plan plan;
+    char why[PATH_MAX + 256];
+
+    if (attachment_load(flight->config->daemon.state_dir, volume->name, &file, why, sizeof(why))) {
+        wrong(flight, "volume %s: %s", volume->name, why);
+        return;
+    }
+    if (flash.here) {
+        record = superblock_volume_find(flight->sb, volume->name);
+        flash.known = record != NULL;
+        flash.epoch = record != NULL ? record->attachment_epoch : 0;
+        memcpy(flash.uuid, flight->sb->uuid, sizeof(flash.uuid));
+        memcpy(flash.replaces, flight->sb->replaces, sizeof(flash.replaces));
+    }
+    plan = attach_decide(&file, &flash, 0);
+    free(file.dirty);
+    if (flash.here && attach_refuses(&plan))
+        wrong(flight, "volume %s: %s; a start is refused, and says what can be done", volume->name,
+              refusals[plan.verdict]);
+    else if (plan.verdict == ATTACH_RETURNS)
+        fine(flight,
+             "volume %s: was used without the flash: its dirty data there, %llu bytes, go "
+             "to the backing store at the start",
+             volume->name, (unsigned long long)(file.dirty_count * BLOCK_BYTES));
+}
+
 unsigned preflight(const struct config *config, FILE *to)
 {
     struct flight flight = {.config = config, .to = to};
@@ -273,6 +319,8 @@ unsigned preflight(const struct config *config, FILE *to)
         else
             check_device(&flight, volume);
         check_ublk(&flight, volume);
+        check_attachment(&flight, volume);
     }
+    free(flight.sb);
     return flight.errors;
 }

@@ -52,7 +52,44 @@ static int choose_cores(struct service *service)
     return 0;
 }
 
-static struct cache_volume_config volume_config(const struct config_volume *from)
+static bool is_named(const char *const *names, unsigned count, const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* A name that is no volume is a mistake, where so much is at stake. */
+static int check_named(const struct config *config, const char *option, const char *const *names,
+                       unsigned count, char *why, size_t why_bytes)
+{
+    for (unsigned i = 0; i < count; i++) {
+        bool found = false;
+
+        for (unsigned k = 0; k < config->volume_count; k++)
+            found |= strcmp(config->volumes[k].name, names[i]) == 0;
+        if (!found) {
+            snprintf(why, why_bytes, "%s %s: there is no such volume", option, names[i]);
+            return -ENOENT;
+        }
+    }
+    return 0;
+}
+
+static int check_force(const struct config *config, const struct service_force *force, char *why,
+                       size_t why_bytes)
+{
+    int error = check_named(config, "--discard-dirty", force->discard_dirty,
+                            force->discard_dirty_count, why, why_bytes);
+
+    return error ? error
+                 : check_named(config, "--trust-flash", force->trust_flash,
+                               force->trust_flash_count, why, why_bytes);
+}
+
+static struct cache_volume_config volume_config(const struct config_volume *from,
+                                                const struct service_force *force)
 {
     return (struct cache_volume_config){
         .name = from->name,
@@ -65,10 +102,13 @@ static struct cache_volume_config volume_config(const struct config_volume *from
         .dirty_max_percent = from->dirty_max,
         .sequential_cutoff_bytes = from->sequential_cutoff,
         .backing_timeout_ns = from->backing_timeout,
+        .discard_dirty = is_named(force->discard_dirty, force->discard_dirty_count, from->name),
+        .trust_flash = is_named(force->trust_flash, force->trust_flash_count, from->name),
     };
 }
 
-static int open_cache(struct service *service, char *why, size_t why_bytes)
+static int open_cache(struct service *service, const struct service_force *force, char *why,
+                      size_t why_bytes)
 {
     const struct config *from = service->config;
     struct cache_volume_config *volumes = calloc(from->volume_count + 1, sizeof(*volumes));
@@ -81,15 +121,21 @@ static int open_cache(struct service *service, char *why, size_t why_bytes)
         .core_count = service->core_count,
         .volumes = volumes,
         .volume_count = from->volume_count,
+        .without_flash = force->without_flash || from->cache.missing_flash == 1,
     };
-    int error;
+    int error = check_force(from, force, why, why_bytes);
+
+    if (error) {
+        free(volumes);
+        return error;
+    }
 
     if (volumes == NULL) {
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
     for (unsigned i = 0; i < from->volume_count; i++)
-        volumes[i] = volume_config(&from->volumes[i]);
+        volumes[i] = volume_config(&from->volumes[i], force);
     error = cache_open(&service->cache, &config, why, why_bytes);
     free(volumes);
     return error;
@@ -189,7 +235,8 @@ static int start_front_ends(struct service *service, const struct service_socket
 }
 
 int service_start(struct service *service, const struct config *config, const char *config_path,
-                  const struct service_sockets *sockets, char *why, size_t why_bytes)
+                  const struct service_sockets *sockets, const struct service_force *force,
+                  char *why, size_t why_bytes)
 {
     char ignored[256];
     int error;
@@ -201,7 +248,7 @@ int service_start(struct service *service, const struct config *config, const ch
         snprintf(why, why_bytes, "cannot choose processors: %s", strerror(-error));
         return error;
     }
-    error = open_cache(service, why, why_bytes);
+    error = open_cache(service, force, why, why_bytes);
     if (!error)
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {

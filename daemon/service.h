@@ -6,6 +6,7 @@
 #define DAEMON_SERVICE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,14 @@
 #include "frontends/nbd/nbd-server.h"
 #include "frontends/ublk/ublk-server.h"
 #include "io/cache.h"
+
+/* What the command line asks for beyond the configuration, for one start: docs/attachment.md. */
+#define SERVICE_FORCED_MAX 220
+struct service_force {
+    bool without_flash;
+    const char *discard_dirty[SERVICE_FORCED_MAX], *trust_flash[SERVICE_FORCED_MAX]; /* volumes */
+    unsigned discard_dirty_count, trust_flash_count;
+};
 
 /* What people are told. */
 enum service_state {
@@ -54,7 +63,8 @@ const char *service_state_name(enum service_state state);
 /* Opens everything that can be refused, recovers, and serves.  Negative errno and a sentence in
  * `why`; nothing runs then. */
 int service_start(struct service *service, const struct config *config, const char *config_path,
-                  const struct service_sockets *sockets, char *why, size_t why_bytes);
+                  const struct service_sockets *sockets, const struct service_force *force,
+                  char *why, size_t why_bytes);
 
 /* Answers what is under way and stops cleanly.  A negative errno and `why`: not cleanly, which
  * loses nothing and costs a recovery. */

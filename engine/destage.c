@@ -147,7 +147,7 @@ static void watermark_advance(struct shard *shard, struct actions *out)
     struct destage *destage = &shard->destage;
     uint64_t candidate = watermark_candidate(shard);
 
-    if (candidate <= shard->watermark || destage->watermark_flushing)
+    if (candidate <= shard->watermark || destage->watermark_flushing || shard->flash_lost)
         return;
     if (!shard->config.flash_volatile) {
         shard->watermark = candidate;
@@ -205,7 +205,7 @@ static void backing_flush_consider(struct shard *shard, struct actions *out)
         uint32_t slot = destage->written[destage->written_head];
         uint16_t id = key_volume(slot_key(&shard->slots[slot]));
         const struct shard_volume *volume = shard_volume(shard, id);
-        bool due = destage->written_count >= FLUSH_BLOCKS ||
+        bool due = destage->written_count >= FLUSH_BLOCKS || shard->flash_lost ||
                    shard->now_ns >= destage->flush_due_ns ||
                    (destage->state == DESTAGE_IDLE && destage->active_count == 0 && volume &&
                     volume->destage_all);
@@ -577,11 +577,11 @@ static void runs_start(struct shard *shard, struct actions *out)
 
     while (destage->window_next < destage->window_count && destage->active_count < most &&
            destage->written_count + (destage->active_count + 1) * REGION_BLOCKS <= WRITTEN_MAX &&
-           !actions_full(out) && !shard->stopping)
+           !actions_full(out) && !shard->stopping && !shard->flash_lost)
         skipped |= !run_start(shard, out);
     if (skipped && destage->active_count == 0) /* its block is being read, say */
         tick_want(shard, shard->now_ns + RETRY_NS);
-    if (destage->window_next == destage->window_count || shard->stopping)
+    if (destage->window_next == destage->window_count || shard->stopping || shard->flash_lost)
         destage->state = DESTAGE_IDLE;
 }
 
@@ -675,7 +675,8 @@ void destage_tick(struct shard *shard, struct actions *out)
     backing_flush_consider(shard, out);
     if (destage->state == DESTAGE_ISSUING)
         runs_start(shard, out);
-    if (destage->state != DESTAGE_IDLE || shard->dirty_blocks == 0 || shard->stopping)
+    if (destage->state != DESTAGE_IDLE || shard->dirty_blocks == 0 || shard->stopping ||
+        shard->flash_lost || (shard->held && !shard->draining))
         return;
     if (shard->now_ns < destage->retry_ns) {
         tick_want(shard, destage->retry_ns);

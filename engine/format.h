@@ -95,7 +95,8 @@ struct superblock {
     uint32_t retired_count;
     uint32_t next_volume_id;
     uint32_t reserved0;
-    uint8_t reserved[416];
+    uint8_t replaces[16]; /* UUID of the cache that formatting overwrote, or zeros */
+    uint8_t reserved[400];
     struct superblock_shard shards[SHARDS_MAX];
     uint32_t retired[RETIRED_MAX]; /* segment numbers never to be used or believed again */
     struct superblock_volume volumes[VOLUMES_MAX];

@@ -123,12 +123,15 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
         reclaim_reinserted(shard, id, false);
     if (!piece)
         return;
-    if (shard->flash_failed || (superseded && piece->flags & PIECE_FUA)) {
-        piece->error = -EIO;
+    if (superseded) {
+        if (piece->flags & PIECE_FUA)
+            piece->error = -EIO;
         return;
     }
-    if (superseded)
+    if (shard->flash_failed) {
+        piece->rerouted = 1;
         return;
+    }
     id = log_append(shard,
                     &(struct append){.key = key_of(entry->volume, entry->block),
                                      .lsn = entry->lsn,
@@ -381,6 +384,6 @@ void log_tick(struct shard *shard, struct actions *out)
         else
             tick_want(shard, batch->opened_ns + CLEAN_BATCH_AGE_NS);
     }
-    if (!shard->flash_failed && !shard->stopping)
+    if (!shard->flash_failed && !shard->held && !shard->stopping)
         log_mark(shard, out);
 }

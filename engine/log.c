@@ -99,7 +99,7 @@ bool log_room(const struct shard *shard, uint32_t entries, bool reclaim)
     uint32_t usable = shard->usable_end - SEGMENT_HEADER_SLOTS - 2;
     uint32_t segments, reserve = reclaim ? 0 : RESERVE_SEGMENTS;
 
-    if (shard->flash_failed || shard->stop_footer)
+    if (shard->flash_failed || shard->held || shard->stop_footer)
         return false;
     if (MUTANT(211))
         return true;

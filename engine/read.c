@@ -83,6 +83,8 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
         volume->counters.ram_hit_blocks++;
         return SOURCE_NONE;
     }
+    if (loss_bypasses(shard, s))
+        return SOURCE_MISS;
     if (s->bits & SLOT_BAD) {
         if (!(s->bits & SLOT_DIRTY))
             return SOURCE_MISS;
@@ -239,7 +241,8 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
 
         if (!(piece->fill_mask >> i & 1) || !fill_wanted(shard, piece, volume, key))
             continue;
-        if (flash != NONE && !(shard->slots[flash].bits & SLOT_BAD))
+        if (flash != NONE && !(shard->slots[flash].bits & SLOT_BAD) &&
+            !loss_bypasses(shard, &shard->slots[flash]))
             continue;
         piece->frame[i] = ram_take(shard, key);
         if (piece->frame[i] == NONE)

@@ -141,6 +141,11 @@ void reclaim_headers_start(struct shard *shard, struct actions *out)
     struct segment_header *header = reclaim->header.header;
     struct action *action;
 
+    if (shard->flash_failed) {
+        segment->state = reclaim->never_used ? SEGMENT_FREE : SEGMENT_CLOSED;
+        reclaim->state = RECLAIM_IDLE;
+        return;
+    }
     if (!reclaim->keep && segment->dirty > 0 &&
         !MUTANT(207)) { /* not everything dirty could be copied (I7) */
         segment->state = SEGMENT_CLOSED;
@@ -395,7 +400,8 @@ static void choose(struct shard *shard, struct actions *out)
     struct census census;
     bool full;
 
-    if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed)
+    if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed ||
+        shard->held)
         return;
     if (shard->now_ns < reclaim->retry_ns) {
         tick_want(shard, reclaim->retry_ns);

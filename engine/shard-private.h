@@ -10,6 +10,7 @@
  *   write.c           writes and zeros: admission, waiting, pacing
  *   write-merge.c     partial blocks
  *   write-backing.c   write-through, write-around
+ *   loss.c            the flash failed, is not there, or came back
  *   destage.c         dirty blocks to the backing store, watermark
  *   epoch.c           ordered destaging: which epoch a dirty slot belongs to
  *   reclaim.c         the hand: generation bumps, kept segments
@@ -56,6 +57,7 @@ enum slot_bits {
     FRAME_DROP = 8192,      /* leaves RAM when the promotion is done */
     /* flash slots again */
     SLOT_UNREADABLE = 16384, /* dirty, the flash failed to read it: destaging tries it again */
+    SLOT_KEPT = 32768,       /* shard_attach_keep */
 };
 
 struct slot {
@@ -370,6 +372,7 @@ struct shard_volume {
     bool failing;
     uint64_t failing_since_ns;
     bool destage_all;
+    bool pass; /* shard_pass_through */
     uint32_t stalled;
     uint16_t id;
 };
@@ -430,6 +433,9 @@ struct shard {
     uint32_t untrusted_count;
     bool room_short; /* a stalled piece waits for log room, not only for its volume's limit */
     bool flash_failed, flash_failed_told;
+    bool flash_lost;      /* shard_flash_lost: which blocks are dirty is about to be fixed */
+    bool held, draining;  /* shard_attach_drain */
+    uint32_t held_pieces; /* of write-through: logged, not answered yet */
 
     struct piece_list stalled; /* writes waiting for log room, first come first served */
     struct piece_list blocked; /* waiting for a pending write, merge or backing write of a block */
@@ -610,6 +616,7 @@ void write_logged(struct shard *shard, struct piece *piece, struct actions *out)
 void write_merge_done(struct shard *shard, const struct event *event, struct actions *out);
 void write_backing_done(struct shard *shard, const struct event *event, struct actions *out);
 void write_progress(struct shard *shard, struct actions *out); /* stalled, blocked */
+void active_add(struct shard *shard, struct piece *piece);
 bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume);
 void write_tick(struct shard *shard, struct actions *out); /* paced replies, time-outs */
@@ -653,6 +660,14 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
 void write_around_start(struct shard *shard, struct piece *piece, struct actions *out);
 void write_around(struct shard *shard, struct piece *piece, struct actions *out);
 void write_absent_append(struct shard *shard, struct piece *piece, struct actions *out);
+
+/* loss.c: a write when the flash has failed. */
+void loss_write(struct shard *shard, struct piece *piece, struct actions *out);
+/* A flash slot that reads must not use. */
+static inline bool loss_bypasses(const struct shard *shard, const struct slot *slot)
+{
+    return shard->flash_failed && !(slot->bits & SLOT_DIRTY);
+}
 
 /* ---- destage.c -------------------------------------------------------------------------- */
 

@@ -110,7 +110,13 @@ struct shard *shard_create(const struct shard_config *config, void *memory)
     ram_init(shard);
     log_setup(shard);
     destage_init(shard);
-    recovery_init(shard);
+    shard->held = config->held;
+    if (config->detached) {
+        shard->flash_lost = shard->flash_failed = shard->flash_failed_told = true;
+        shard->next_lsn = 1;
+    } else {
+        recovery_init(shard);
+    }
     return shard;
 }
 
@@ -317,6 +323,7 @@ void shard_step(struct shard *shard, uint64_t now_ns, const struct event *events
         return;
     if (shard->flash_failed && !shard->flash_failed_told) {
         shard->flash_failed_told = true;
+        tick_want(shard, now_ns); /* for the time-outs of writes that wait now */
         action_notice(out, NOTICE_FLASH_FAILED, 0, segment_offset(shard, 0));
     }
     if (shard->unblock || shard->stalled.count > 0)
@@ -420,6 +427,8 @@ uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
 {
     const struct shard_volume *volume;
 
+    if (shard->flash_lost)
+        return shard_dirty_blocks(shard, id);
     if (id == VOLUME_ALL)
         return shard->lost_blocks;
     volume = shard_volume(shard, id);

@@ -102,8 +102,9 @@ struct piece {
     uint32_t batches;      /* batches under way that carry blocks of it */
     uint8_t state;         /* 0 when the caller first submits it */
     uint8_t active, around, held;
-    uint8_t resumed;               /* 0 when the caller first submits it */
-    uint32_t generation;           /* of its region's writes when a read began */
+    uint8_t rerouted;    /* the flash failed under it: it goes to the backing store instead */
+    uint8_t resumed;     /* 0 when the caller first submits it */
+    uint32_t generation; /* of its region's writes when a read began */
     uint32_t slots[REGION_BLOCKS]; /* where its blocks were appended */
 };
 
@@ -269,6 +270,9 @@ struct shard_config {
     uint32_t retired_count;
     uint32_t ordered_volumes; /* at most so many volumes have ordered destaging */
     uint32_t epochs_max;      /* of each of them, undestaged at once: a power of two; 0: 2048 */
+    bool detached; /* there is no flash: no recovery, and no flash I/O ever; `segments` bounds how
+                      many blocks shard_lost_add takes */
+    bool held;     /* after recovery nothing is appended, destaged or reclaimed: shard_release */
 };
 
 #define SHARD_FRAMES_MIN 256u
@@ -353,8 +357,8 @@ uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t volume);
 void shard_destage_all(struct shard *shard, uint16_t volume);
 uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
 
-/* Of the dirty blocks, those whose data failed their CRC: they never become clean by themselves, so
- * that whoever waits for clean waits until dirty equals lost. */
+/* Of the dirty blocks, those whose data failed their CRC, or all when the flash is lost: they never
+ * become clean by themselves, so that whoever waits for clean waits until dirty equals lost. */
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);
 
 /* Dirty blocks that the flash failed to read the last time; destaging tries them again. */
@@ -362,6 +366,50 @@ uint64_t shard_unreadable_blocks(const struct shard *shard, uint16_t volume);
 
 /* The last thing that destaging asked of the volume's backing store failed. */
 bool shard_backing_fails(const struct shard *shard, uint16_t volume);
+
+/* ---- loss of the flash, and its return: docs/attachment.md ------------------------------------ */
+
+/* The flash device is lost (the shard found out itself, and told by NOTICE_FLASH_FAILED, or another
+ * one did): nothing is appended any more.  Clean blocks are read from the backing store, writes
+ * wait (at most stall_timeout_ns, then -EIO). */
+void shard_flash_lost(struct shard *shard);
+
+/* Nothing is under way any more that could change which blocks are dirty. */
+bool shard_flash_settled(const struct shard *shard);
+
+/* After that, for each volume, when its epoch and its dirty blocks are durable in the state
+ * directory (hazard 16): its writes go to the backing store; those of dirty blocks fail. */
+void shard_pass_through(struct shard *shard, uint16_t volume);
+
+struct dirty_block {
+    uint64_t block;
+    uint32_t crc; /* CRC-32C of its data, unless zero or lost */
+    uint16_t volume;
+    bool zero;
+    bool lost; /* its data cannot be read */
+};
+
+/* Dirty blocks, at most `max`, from *cursor (0 at first) on; looks at a bounded number of slots.
+ * *cursor is UINT32_MAX when there are no more.  No step may come between the calls, unless the
+ * shard is settled, held or idle. */
+uint32_t shard_dirty_list(const struct shard *shard, uint32_t *cursor, struct dirty_block *list,
+                          uint32_t max);
+
+/* A shard without flash: this block cannot be written, nor read unless it is known to be zeros.
+ * False: no place. */
+bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool zero);
+
+/* A held shard, of a volume whose flash was away: keeps this dirty block if it is there, as it was
+ * (false: it is not); then all blocks of the volume that were not kept are dropped, without a trace
+ * on flash: the caller makes that durable by the volume's floor LSN. */
+bool shard_attach_keep(struct shard *shard, const struct dirty_block *block);
+void shard_attach_drop(struct shard *shard, uint16_t volume);
+
+/* Destages what is dirty, although held. */
+void shard_attach_drain(struct shard *shard);
+
+/* Ends being held. */
+void shard_release(struct shard *shard);
 
 /* What is known of `count` blocks (at most REGION_BLOCKS).  The first three are those of
  * blkcached:state. */

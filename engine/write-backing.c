@@ -150,14 +150,16 @@ void write_around_start(struct shard *shard, struct piece *piece, struct actions
 {
     for (uint32_t i = 0; i < piece->count; i++)
         ram_drop(shard, piece_key(piece) + i);
+    if (shard->flash_failed) {
+        loss_write(shard, piece, out);
+        return;
+    }
     if (!piece_cached(shard, piece) || MUTANT(7)) {
         write_around(shard, piece, out);
         return;
     }
     piece->state = WRITE_ABSENT_APPEND;
-    if (shard->flash_failed) {
-        write_fail(shard, piece, -EIO, out);
-    } else if (log_room(shard, 1, false)) {
+    if (log_room(shard, 1, false)) {
         write_absent_append(shard, piece, out);
     } else {
         write_stall(shard, piece);

@@ -46,6 +46,8 @@ static void merge_edge(struct shard *shard, struct piece *piece, bool head, stru
     uint32_t id = index_lookup(shard, key);
     const struct slot *slot = id == NONE ? NULL : &shard->slots[id];
 
+    if (slot && !is_frame(shard, id) && loss_bypasses(shard, slot))
+        slot = NULL;
     if (slot && is_frame(shard, id)) {
         atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
                                   memory_order_relaxed);

@@ -32,7 +32,7 @@ bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
     return list_overlap(shard->merging, key, count);
 }
 
-static void active_add(struct shard *shard, struct piece *piece)
+void active_add(struct shard *shard, struct piece *piece)
 {
     piece->active = 1;
     piece->active_next = shard->merging;
@@ -80,6 +80,7 @@ static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *vo
 static void through_hold(struct shard *shard, struct piece *piece)
 {
     piece->held = 1;
+    shard->held_pieces++;
     for (uint32_t i = 0; i < piece->count; i++)
         atomic_fetch_add_explicit(&slot_segment(shard, piece->slots[i])->users, 1,
                                   memory_order_relaxed);
@@ -90,6 +91,7 @@ static void through_release(struct shard *shard, struct piece *piece)
     if (!piece->held)
         return;
     piece->held = 0;
+    shard->held_pieces--;
     for (uint32_t i = 0; i < piece->count; i++)
         shard_flash_read_end(shard, piece->slots[i]);
 }
@@ -117,7 +119,8 @@ void write_finish(struct shard *shard, struct piece *piece, struct actions *out)
 
     active_remove(shard, piece);
     through_release(shard, piece);
-    if (!piece->error && volume && volume->policy.mode == MODE_WRITE_BACK && !shard->stopping)
+    if (!piece->error && volume && volume->policy.mode == MODE_WRITE_BACK && !shard->stopping &&
+        !shard->flash_failed)
         delay = pace_ns(shard, volume, piece);
     if (delay == 0) {
         action_reply(out, piece, piece->error);
@@ -205,8 +208,12 @@ static void append(struct shard *shard, struct piece *piece, struct actions *out
     struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     piece->state = WRITE_APPEND;
-    if (shard->flash_failed || !volume) {
+    if (!volume) {
         write_fail(shard, piece, -EIO, out);
+        return;
+    }
+    if (shard->flash_failed) {
+        loss_write(shard, piece, out);
         return;
     }
     if (!shard->room_short && volume->stalled == 0 && !volume_full(shard, piece) &&
@@ -223,6 +230,10 @@ void write_logged(struct shard *shard, struct piece *piece, struct actions *out)
 
     if (piece->error || !volume) {
         write_finish(shard, piece, out);
+    } else if (piece->rerouted) {
+        piece->rerouted = 0;
+        through_release(shard, piece);
+        loss_write(shard, piece, out);
     } else if (piece->state == WRITE_ABSENT) {
         write_around(shard, piece, out);
     } else if (piece->held) {
@@ -329,7 +340,7 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
 
     piece->state = WRITE_NEW;
     piece->resumed = 0;
-    piece->active = piece->held = 0;
+    piece->active = piece->held = piece->rerouted = 0;
     piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
     piece->ios = 0;
     piece->batches = 0;
@@ -367,8 +378,14 @@ static void stalled_retry(struct shard *shard, struct actions *out)
     shard->room_short = false;
     while ((piece = *link) && !actions_full(out)) {
         if (shard->flash_failed) {
+            const struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+            if (volume && !volume->pass) {
+                link = &piece->next;
+                continue;
+            }
             unstall(shard, link);
-            write_fail(shard, piece, -EIO, out);
+            loss_write(shard, piece, out);
             continue;
         }
         if (volume_full(shard, piece)) {
@@ -441,6 +458,8 @@ static uint64_t stall_due(const struct shard *shard, const struct shard_volume *
         return since;
     if (volume->policy.stall_timeout_ns)
         timeout = volume->policy.stall_timeout_ns;
+    if (shard->flash_failed)
+        return since + timeout;
     if (volume->failing_since_ns > since)
         since = volume->failing_since_ns;
     if (!volume_full(shard, piece) && shard->reclaim.fruitless_rounds < STALL_ROUNDS)
@@ -455,12 +474,13 @@ static void stalled_expire(struct shard *shard, struct actions *out)
 
     while ((piece = *link) && !actions_full(out)) {
         const struct shard_volume *volume = shard_volume(shard, piece->volume);
-        bool failing = !volume || volume_failing(volume);
+        bool failing = !volume || volume_failing(volume) || shard->flash_failed;
         uint64_t due = failing ? stall_due(shard, volume, piece) : UINT64_MAX;
+        int error = shard->flash_failed ? -EIO : -ENOSPC;
 
         if (shard->stopping || shard->now_ns >= due) {
             unstall(shard, link);
-            write_fail(shard, piece, shard->stopping ? -ESHUTDOWN : -ENOSPC, out);
+            write_fail(shard, piece, shard->stopping ? -ESHUTDOWN : error, out);
             continue;
         }
         tick_want(shard, due);

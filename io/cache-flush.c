@@ -37,6 +37,7 @@ static void end_flash(struct core *core, struct flush_coordinator *coordinator, 
         log_error("the flash device failed a flush: what clients wrote since the last one may be "
                   "lost at a power failure; replace the device",
                   LOG_STR("flash", cache->flash_path), LOG_ERRNO(result));
+        cache_loss_suspect(cache);
         return;
     }
     for (unsigned i = 0; i < cache->shard_count; i++)

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/attach.h"
 #include "io/cache.h"
 #include "io/device.h"
 #include "io/epoch.h"
@@ -21,7 +22,10 @@ struct cache_volume {
     struct cache *cache;
     struct superblock_volume *record; /* in the superblock */
     unsigned char *mrc_memory;        /* for each shard */
-    bool epoch_changed;               /* the state directory is to be told */
+    unsigned force;                   /* enum attach_force */
+    struct attachment file;           /* in the state directory, as it is known to be */
+    struct attach_plan plan;          /* for this start */
+    bool backing_debt;                /* the backing store may hold unflushed writes */
 
     /* The coordinator of its backing store's flushes, and the flush that runs. */
     struct flush_coordinator flush;
@@ -66,6 +70,12 @@ struct cache {
 
     struct cache_notice notices[CACHE_NOTICES];
 
+    /* Loss of the flash: cache-loss.c. */
+    atomic_int flash_state;    /* enum cache_flash_state */
+    atomic_bool flash_suspect; /* a flush failed: is the device there at all? */
+    pthread_t loss_thread;
+    bool loss_started, loss_stop; /* loss_stop: under `lock` */
+
     /* Shards that recover or stop, for the thread that waits for them. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -97,6 +107,36 @@ void cache_volumes_close(struct cache *cache);
 void cache_volume_policies(struct cache *cache, struct shard *shard);
 /* Lets the shards, which are there, measure the volumes' miss ratio curves.  -ENOMEM. */
 int cache_volumes_measure(struct cache *cache);
+/* cache-attach.c: may this volume be used with this flash?  Sets volume->plan, or -ESTALE and
+ * `why`. */
+int cache_attach_check(struct cache *cache, struct cache_volume *volume, bool is_new, char *why,
+                       size_t why_bytes);
+/* Before the session begins: tells the state directory what must be known there first. */
+int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes);
+/* Some volume's flash was away: shards are to be held after recovery. */
+bool cache_attach_holds(const struct cache *cache);
+/* After recovery, before requests. */
+int cache_attach_finish(struct cache *cache, char *why, size_t why_bytes);
+/* At a clean stop, all shards idle: what is dirty goes to the state directory. */
+void cache_attach_stopped(struct cache *cache);
+/* All dirty blocks, sorted by volume and block; the caller frees.  Shards must not be stepped on,
+ * or be settled, held or idle.  NULL: no memory. */
+struct dirty_block *cache_dirty_list(struct cache *cache, uint64_t *count);
+/* The part of it that is the volume's. */
+struct dirty_block *cache_dirty_of(struct dirty_block *list, uint64_t *count, uint16_t volume);
+/* Stores `state` and a list, which it takes, and makes both volume->file. */
+int cache_attach_store(struct cache_volume *volume, uint8_t state, uint64_t epoch,
+                       struct dirty_block *dirty, uint64_t count, char *why, size_t why_bytes);
+/* A start without flash: what it would be if there were one, big enough for what is lost. */
+int cache_attach_without(struct cache *cache, const struct cache_config *config, char *why,
+                         size_t why_bytes);
+
+/* cache-loss.c */
+int cache_loss_start(struct cache *cache);
+void cache_loss_stop(struct cache *cache);
+void cache_loss_declare(struct cache *cache); /* any thread */
+void cache_loss_suspect(struct cache *cache); /* any thread: looks whether it can be written */
+
 /* After recovery: forgets volumes that are not configured any more and have no dirty block. */
 void cache_volumes_prune(struct cache *cache);
 

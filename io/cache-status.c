@@ -168,6 +168,7 @@ const struct superblock *cache_superblock(const struct cache *cache)
 void cache_facts(struct cache *cache, struct cache_facts *facts)
 {
     *facts = (struct cache_facts){
+        .flash_state = (enum cache_flash_state)atomic_load(&cache->flash_state),
         .recovery_seconds = cache->recovery_seconds,
         .started_clean = cache->started_clean,
         .flash_volatile = cache->flash_volatile,
@@ -191,6 +192,8 @@ void cache_notice(struct cache *cache, uint64_t now_ns, const struct action *act
 
     if (action->slot >= sizeof(texts) / sizeof(texts[0]))
         return;
+    if (action->slot == NOTICE_FLASH_FAILED)
+        cache_loss_declare(cache);
     if ((last_ns != 0 && now_ns - last_ns < NOTICE_LOG_NS) ||
         !atomic_compare_exchange_strong(&notice->logged_ns, &last_ns, now_ns))
         return;

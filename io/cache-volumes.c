@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Volumes of the configuration, matched with those in the superblock. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "common/uuid.h"
-#include "io/attachment.h"
 #include "io/cache-private.h"
 
 /* ---- the front ends' view ----------------------------------------------------------------- */
@@ -50,53 +48,6 @@ struct volume *volume_at(struct cache *cache, unsigned index)
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-/* A flash that is new to the volume leaves any other behind; one that was left behind is refused.
- */
-static int check_attachment(struct cache *cache, struct cache_volume *volume, bool is_new,
-                            char *why, size_t why_bytes)
-{
-    const char *name = volume->volume.name;
-    uint64_t epoch, *own = &volume->record->attachment_epoch;
-    char path[PATH_MAX];
-    int error;
-
-    if (cache->state_dir == NULL)
-        return 0;
-    error = attachment_load(cache->state_dir, name, &epoch, why, why_bytes);
-    if (error)
-        return error;
-    if (is_new) {
-        *own = epoch + 1;
-    } else if (*own < epoch) {
-        attachment_path(cache->state_dir, name, path, sizeof(path));
-        snprintf(why, why_bytes,
-                 "%s: stale for volume \"%s\": the volume was used without this flash (epoch %llu "
-                 "there, %llu in %s).  Attach the flash that it was used with, or discard this "
-                 "one with blkcachectl format --force",
-                 cache->flash_path, name, (unsigned long long)*own, (unsigned long long)epoch,
-                 path);
-        return -ESTALE;
-    }
-    volume->epoch_changed = *own != epoch;
-    return 0;
-}
-
-/* Only when nothing can be refused any more: it may make another flash stale. */
-static int store_attachments(struct cache *cache, char *why, size_t why_bytes)
-{
-    int error = 0;
-
-    for (unsigned i = 0; i < cache->volume_count && !error; i++) {
-        const struct cache_volume *own = cache->volumes[i];
-
-        if (own->epoch_changed)
-            error =
-                attachment_store(cache->state_dir, own->volume.name, own->record->attachment_epoch,
-                                 cache->superblock.block->uuid, why, why_bytes);
-    }
-    return error;
-}
-
 static int add_record(struct cache *cache, struct cache_volume *volume, char *why, size_t why_bytes)
 {
     struct uuid uuid;
@@ -136,12 +87,15 @@ static int match_record(struct cache *cache, struct cache_volume *volume, char *
                  volume->volume.name, (unsigned long long)volume->record->bytes,
                  (unsigned long long)info->bytes);
         return -EINVAL;
-    } else if (memcmp(volume->record->backing_identity, info->identity, 16) != 0) {
-        log_warning("the backing store has another name than last time: if it is not the same, "
-                    "stop, and run blkcachectl format --force on the flash",
-                    LOG_STR("volume", volume->volume.name));
+    } else if (memcmp(volume->record->backing_identity, info->identity, 16) != 0 &&
+               !(volume->force & ATTACH_TRUST)) {
+        snprintf(why, why_bytes,
+                 "volume \"%s\": its backing store has another name than last time, %s: if it is "
+                 "the same store, start once with --trust-flash %s",
+                 volume->volume.name, volume->volume.description, volume->volume.name);
+        return -EINVAL;
     }
-    error = check_attachment(cache, volume, is_new, why, why_bytes);
+    error = cache_attach_check(cache, volume, is_new, why, why_bytes);
     if (error)
         return error;
     memcpy(volume->record->backing_identity, info->identity, 16);
@@ -196,6 +150,8 @@ static int open_volume(struct cache *cache, const struct cache_volume_config *co
     volume->sequential_cutoff_bytes = config->sequential_cutoff_bytes;
     volume->backing_timeout_ns = config->backing_timeout_ns;
     volume->dirty_max_percent = config->dirty_max_percent;
+    own->force =
+        (config->discard_dirty ? ATTACH_DISCARD : 0u) | (config->trust_flash ? ATTACH_TRUST : 0u);
     atomic_init(&volume->epoch, 1);
 
     error = backing_open(&volume->backing, config->backing, config->read_only,
@@ -215,8 +171,9 @@ static int open_volume(struct cache *cache, const struct cache_volume_config *co
     }
     cache->by_id[volume->id] = own;
     backing_set_owner(volume->backing, volume->id % cache->core_count);
-    /* What the last session left unflushed there (hazard 13). */
-    atomic_init(&volume->backing_writes, cache->started_clean ? 0 : 1);
+    /* What the last session left unflushed there (hazard 13), perhaps one without this flash. */
+    own->backing_debt = !cache->started_clean || own->plan.verdict != ATTACH_NORMAL;
+    atomic_init(&volume->backing_writes, own->backing_debt ? 1 : 0);
     return 0;
 }
 
@@ -232,7 +189,7 @@ int cache_volumes_open(struct cache *cache, const struct cache_config *config, c
     }
     for (unsigned i = 0; i < config->volume_count && !error; i++)
         error = open_volume(cache, &config->volumes[i], why, why_bytes);
-    return error ? error : store_attachments(cache, why, why_bytes);
+    return error;
 }
 
 void cache_volumes_close(struct cache *cache)
@@ -242,6 +199,7 @@ void cache_volumes_close(struct cache *cache)
         flush_destroy(&cache->volumes[i]->flush);
         epoch_destroy(&cache->volumes[i]->epochs);
         free(cache->volumes[i]->mrc_memory);
+        free(cache->volumes[i]->file.dirty);
         free(cache->volumes[i]);
     }
     free(cache->volumes);
@@ -267,8 +225,8 @@ void cache_volume_policies(struct cache *cache, struct shard *shard)
         policy = (struct volume_policy){
             .present = true,
             .mode = own != NULL ? own->volume.mode : MODE_WRITE_BACK,
-            .destage = own != NULL ? own->volume.destage : DESTAGE_SORTED,
-            .backing_debt = !cache->started_clean,
+            .destage = own != NULL && cache->flash.fd >= 0 ? own->volume.destage : DESTAGE_SORTED,
+            .backing_debt = own != NULL ? own->backing_debt : !cache->started_clean,
             .blocks = (record->bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT,
             .floor_lsn = record->floor_lsn,
             .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,

@@ -80,6 +80,27 @@ static int open_flash(struct cache *cache, const struct cache_config *config, ch
     return error;
 }
 
+/* Whether a start without flash may follow: it is not there, or does not answer.  Not when somebody
+ * else uses it. */
+static bool is_missing(int error)
+{
+    return error == -ENOENT || error == -ENXIO || error == -ENODEV || error == -EIO ||
+           error == -ENODATA || error == -EREMOTEIO || error == -ENOMEDIUM;
+}
+
+static int open_without_flash(struct cache *cache, const struct cache_config *config, char *why,
+                              size_t why_bytes)
+{
+    log_error("the flash cannot be used: starting without it", LOG_STR("reason", why));
+    if (cache->superblock.block != NULL)
+        superblock_io_close(&cache->superblock);
+    device_close(&cache->flash);
+    memset(&cache->superblock, 0, sizeof(cache->superblock));
+    cache->flash_volatile = false;
+    atomic_store(&cache->flash_state, CACHE_FLASH_MISSING);
+    return cache_attach_without(cache, config, why, why_bytes);
+}
+
 /* From here on this session's number is in front of every LSN (I18). */
 static int begin_session(struct cache *cache, char *why, size_t why_bytes)
 {
@@ -119,11 +140,21 @@ int cache_open(struct cache **opened, const struct cache_config *config, char *w
         out_of_memory(why, why_bytes);
     else
         error = open_flash(cache, config, why, why_bytes);
+    if (is_missing(error)) {
+        if (config->without_flash)
+            error = open_without_flash(cache, config, why, why_bytes);
+        else
+            snprintf(why + strlen(why), why_bytes - strlen(why),
+                     "; to serve the volumes in pass-through meanwhile, start with "
+                     "--without-flash");
+    }
     if (!error) {
         cache->started_clean = cache->superblock.block->flags & SUPERBLOCK_CLEAN;
         error = cache_volumes_open(cache, config, why, why_bytes);
     }
     if (!error)
+        error = cache_attach_begin(cache, why, why_bytes);
+    if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_OK)
         error = begin_session(cache, why, why_bytes);
     if (error) {
         cache_close(cache);
@@ -151,7 +182,8 @@ static uint32_t ordered_volumes(const struct cache *cache)
 
     for (unsigned i = 0; i < cache->volume_count; i++)
         count += cache->volumes[i]->volume.destage == DESTAGE_ORDERED;
-    return count;
+    /* Without flash nothing is destaged. */
+    return atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING ? 0 : count;
 }
 
 static int create_shard(struct cache *cache, struct shard_runner *runner)
@@ -173,6 +205,8 @@ static int create_shard(struct cache *cache, struct shard_runner *runner)
         .retired = block->retired,
         .retired_count = block->retired_count,
         .ordered_volumes = ordered_volumes(cache),
+        .detached = atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING,
+        .held = cache_attach_holds(cache),
     };
 
     memcpy(config.uuid, block->uuid, sizeof(config.uuid));
@@ -335,6 +369,13 @@ int cache_start(struct cache *cache, char *why, size_t why_bytes)
     if (error)
         return error;
     error = recover(cache, why, why_bytes);
+    if (!error)
+        error = cache_attach_finish(cache, why, why_bytes);
+    if (!error) {
+        error = cache_loss_start(cache);
+        if (error)
+            out_of_memory(why, why_bytes);
+    }
     if (error) {
         cores_stop();
         return error;
@@ -451,11 +492,16 @@ int cache_stop(struct cache *cache, char *why, size_t why_bytes)
 
     if (!cache->started)
         return 0;
+    cache_loss_stop(cache);
     error = run_all(cache, RUNNER_STOPPING, STOP_SECONDS_MAX);
     if (!error)
         error = flush_backings(cache);
-    if (!error)
+    if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_OK) {
+        cache_attach_stopped(cache);
         error = write_clean_mark(cache);
+    } else if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_FAILED) {
+        error = -EIO;
+    }
     cores_stop();
     cache->started = false;
     if (error)
@@ -469,11 +515,12 @@ void cache_close(struct cache *cache)
 {
     if (cache == NULL)
         return;
+    cache_loss_stop(cache);
     if (cache->started)
         cores_stop();
     cache_volumes_close(cache);
     destroy_shards(cache);
-    if (cache->superblock.device != NULL)
+    if (cache->superblock.block != NULL)
         superblock_io_close(&cache->superblock);
     device_close(&cache->flash);
     flush_destroy(&cache->flush);

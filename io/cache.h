@@ -26,6 +26,7 @@ struct cache_volume_config {
     int ublk;
     uint32_t dirty_max_percent;
     uint64_t sequential_cutoff_bytes, backing_timeout_ns;
+    bool discard_dirty, trust_flash; /* docs/attachment.md: force, for this start */
 };
 
 struct cache_config {
@@ -38,6 +39,7 @@ struct cache_config {
     const struct cache_volume_config *volumes;
     unsigned volume_count;
     uint64_t buffer_bytes; /* I/O buffers per core; 0: default */
+    bool without_flash;    /* when the flash cannot be opened or read: serve in pass-through */
 };
 
 struct cache;
@@ -75,7 +77,15 @@ bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache
 void cache_mrc(struct cache *cache, uint16_t volume, struct mrc_sum *sum);
 const struct superblock *cache_superblock(const struct cache *cache);
 
+enum cache_flash_state {
+    CACHE_FLASH_OK,
+    CACHE_FLASH_FAILED,   /* at run time; writes wait */
+    CACHE_FLASH_DETACHED, /* ... all volumes are in pass-through */
+    CACHE_FLASH_MISSING,  /* from the start; so are they */
+};
+
 struct cache_facts {
+    enum cache_flash_state flash_state;
     double recovery_seconds;
     bool started_clean, flash_volatile, buffers_registered;
     uint64_t notices[16]; /* by enum notice */

@@ -362,14 +362,67 @@ void request_piece_resume(struct core *core, struct request_piece *piece)
 
 /* ---- flush -------------------------------------------------------------------------------- */
 
+#define FLASH_LOST_LOOK_NS UINT64_C(10000000)
+
+static void start_flush(struct request *request);
+
+/* The flash still is what keeps the volume's promises. */
+static bool flash_in_use(const struct cache *cache)
+{
+    return atomic_load(&cache->flash_state) == CACHE_FLASH_OK;
+}
+
+static void flush_later(struct request *request);
+
+static void flush_again(struct core *core, struct core_timer *timer)
+{
+    struct request *request = container_of(timer, struct request, flush_timer);
+    const struct cache *cache = core_cache(core);
+
+    if (request->flash_failed && flash_in_use(cache) && atomic_load(&cache->flash_suspect)) {
+        flush_later(request);
+    } else if (request->flash_failed && flash_in_use(cache)) {
+        request->error = -EIO; /* it works, but what the flush was to keep may be lost */
+        finish(request);
+    } else {
+        request->flash_failed = false;
+        start_flush(request);
+    }
+}
+
+/* The flash failed, or that is being found out, and the volume is not in pass-through yet: what is
+ * durable where is about to be decided. */
+static void flush_later(struct request *request)
+{
+    struct core *core = request->core;
+
+    if (core->now_ns - request->received_ns > request->volume->backing_timeout_ns) {
+        request->error = -EIO;
+        finish(request);
+        return;
+    }
+    request->flush_timer.expired = flush_again;
+    core_timer_arm(core, &request->flush_timer, core->now_ns + FLASH_LOST_LOOK_NS);
+}
+
+static void flush_part_done(struct request *request)
+{
+    if (--request->pieces_open > 0)
+        return;
+    if (request->flash_failed && request->error == 0)
+        flush_later(request);
+    else
+        finish(request);
+}
+
 static void flash_flushed(struct core *core, struct flush_waiter *waiter, int result)
 {
     struct request *request = container_of(waiter, struct request, flush_flash);
 
     (void)core;
     if (result != 0)
-        request->error = -EIO;
-    let_go(request);
+        request->flash_failed = true;
+    flush_part_done(request);
 }
 
 static void backing_flushed(struct core *core, struct flush_waiter *waiter, int result)
@@ -379,7 +432,7 @@ static void backing_flushed(struct core *core, struct flush_waiter *waiter, int 
     (void)core;
     if (result != 0)
         request->error = -EIO;
-    let_go(request);
+    flush_part_done(request);
 }
 
 /* To the backing store only for what went there and no log record covers (DESIGN 6). */
@@ -388,8 +441,12 @@ static void start_flush(struct request *request)
     struct cache_volume *volume = cache_volume_of(request->volume);
     struct core *core = request->core;
 
+    if (!flash_in_use(volume->cache) && !atomic_load(&request->volume->detached)) {
+        flush_later(request);
+        return;
+    }
     request->pieces_open = 1;
-    if (volume->cache->flash_volatile) {
+    if (volume->cache->flash_volatile && !atomic_load(&request->volume->detached)) {
         request->pieces_open++;
         request->flush_flash.done = flash_flushed;
         request->flush_flash.party = &volume->clients_flash;
@@ -403,7 +460,7 @@ static void start_flush(struct request *request)
         request->flush_backing.party = &volume->clients;
         flush_join(core, &volume->flush, &request->flush_backing);
     }
-    let_go(request);
+    flush_part_done(request);
 }
 
 /* ---- the start ---------------------------------------------------------------------------- */
@@ -555,6 +612,8 @@ void request_submit(struct request *request)
     request->pieces = NULL;
     request->first_taken = false;
     request->parts = 0;
+    request->flash_failed = false;
+    request->flush_timer.armed = false;
     request->no_fill = false;
     request->received_ns = core->now_ns;
     request->tier = request->op == REQUEST_READ ? TIER_RAM : TIER_FLASH;

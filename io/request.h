@@ -85,12 +85,14 @@ struct request {
     uint32_t counted_bytes;              /* of `buffer`, against what writes may hold */
     uint8_t tier;                        /* enum latency_tier: the slowest so far */
     bool first_taken;                    /* `first` is in use */
+    bool flash_failed;                   /* FLUSH: that of the flash did */
     bool no_fill;                        /* of a sequential stream */
     uint8_t parts;                       /* CACHE: parts of the buffer in use, one bit each */
     struct request_piece *pieces, *last; /* READ: all of them; else those under way */
     struct core_buffer_waiter waiter;
     struct flush_waiter flush_flash, flush_backing;
-    struct request_piece first; /* most requests need only one: the end is not to be cleared */
+    struct core_timer flush_timer; /* FLUSH while the flash has failed */
+    struct request_piece first;    /* most requests need only one: the end is not to be cleared */
 };
 
 /* Whole blocks around any `length` bytes, and the old content of the edges of a write. */

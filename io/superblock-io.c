@@ -94,6 +94,8 @@ int superblock_io_commit(struct superblock_io *io)
     unsigned other = 1 - io->current;
     int error;
 
+    if (io->lost)
+        return -EIO;
     superblock_seal(io->block);
     error = write_copy(io, other);
     if (error)

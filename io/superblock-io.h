@@ -14,6 +14,7 @@ struct superblock_io {
     const struct device *device;
     struct superblock *block; /* the current content, aligned for direct I/O */
     unsigned current;         /* copy that holds it */
+    bool lost;                /* the device is not to be written any more */
     pthread_mutex_t lock;     /* of the content, once the cores run */
 };
 

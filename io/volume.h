@@ -27,6 +27,7 @@ struct volume {
     uint64_t backing_timeout_ns;
     uint32_t dirty_max_percent;
     struct backing *backing;
+    atomic_bool detached;       /* in pass-through, because the flash is lost or not there */
     atomic_uint_fast64_t epoch; /* what new writes get; the end of one adds 1, see epoch.h */
 
     /* Writes to the backing store that a flush has not covered: FLUSH goes there only while the two
