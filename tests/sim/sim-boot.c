@@ -105,12 +105,17 @@ void sim_boot_commit(struct sim_world *world)
     commit_io(world);
 }
 
+bool sim_boot_committing(const struct sim_world *world)
+{
+    return world->boot.commit_step != COMMIT_NONE;
+}
+
 void sim_boot_retire(struct sim_world *world, struct sim_io *io)
 {
     struct superblock *superblock = &world->boot.superblock;
 
-    if (superblock->retired_count == RETIRED_MAX) {
-        sim_io_done(io, -ENOSPC);
+    if (superblock->retired_count == RETIRED_MAX || world->attach.loss != LOSS_NONE) {
+        sim_io_done(io, world->attach.loss != LOSS_NONE ? -EIO : -ENOSPC);
         return;
     }
     superblock->retired[superblock->retired_count++] = (uint32_t)io->action.offset;
@@ -154,6 +159,7 @@ void sim_boot_format(struct sim_world *world)
         volume = superblock_volume_add(superblock, (const char[2]){(char)('a' + i), 0}, uuid);
         volume->bytes = config->volumes[i].bytes;
         volume->mode = config->volumes[i].mode;
+        volume->attachment_epoch = 1;
         world->volumes[i].id = volume->id;
     }
     superblock_seal(superblock);
@@ -197,9 +203,13 @@ void sim_boot_start(struct sim_world *world)
     boot->commit_step = COMMIT_NONE;
     boot->commit_again = false;
     boot->retiring = boot->retired = NULL;
-    sim_world_phase(world, PHASE_SESSION);
+    sim_world_phase(world, PHASE_FILES);
     if (disk_is_removed(world->flash)) {
-        refuse(world, -ENXIO, "no flash device");
+        if (!world->attach.on || sim_random_percent(&world->fate, 30) ||
+            !sim_attach_begin(world, false))
+            refuse(world, -ENXIO, "no flash device");
+        else
+            world->totals.attach_without++;
         return;
     }
     memcpy(&boot->copies[0], image + superblock_offset(&boot->superblock, 0), SUPERBLOCK_BYTES);
@@ -212,6 +222,15 @@ void sim_boot_start(struct sim_world *world)
     boot->current = (unsigned)current;
     boot->superblock = boot->copies[current];
     boot->was_clean = boot->superblock.flags & SUPERBLOCK_CLEAN;
+    if (world->attach.on)
+        sim_attach_begin(world, true);
+}
+
+static void begin_session(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+
+    sim_world_phase(world, PHASE_SESSION);
     boot->superblock.session++;
     boot->superblock.flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
     sim_change_boot(world);
@@ -224,6 +243,14 @@ struct superblock_volume *sim_boot_record(struct sim_world *world, uint32_t volu
                                   (const char[2]){(char)('a' + volume), 0});
 }
 
+/* Hazard 13: whoever was here before, perhaps without the flash, may have left unflushed writes. */
+static bool has_debt(const struct sim_world *world, uint32_t volume)
+{
+    bool was_away = world->attach.on && world->attach.plans[volume].verdict != ATTACH_NORMAL;
+
+    return (!world->boot.was_clean || was_away) && !MUTANT(13);
+}
+
 void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
 {
     struct sim_shard *shard = &world->shards[index];
@@ -231,8 +258,9 @@ void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
     struct volume_policy policy = {
         .present = !volume->gone,
         .mode = volume->mode,
-        .destage = volume->ordered ? DESTAGE_ORDERED : DESTAGE_SORTED,
-        .backing_debt = !world->boot.was_clean && !MUTANT(13),
+        .destage = volume->ordered && world->attach.loss != LOSS_MISSING ? DESTAGE_ORDERED
+                                                                         : DESTAGE_SORTED,
+        .backing_debt = has_debt(world, v),
         .blocks = volume->blocks,
         .dirty_max_percent = world->config.volumes[v].dirty_max_percent,
     };
@@ -253,7 +281,7 @@ static void create_shard(struct sim_world *world, uint32_t index)
         .shard = (uint16_t)index,
         .cores = (uint16_t)world->config.cores,
         .segment_first = index * superblock->segments_per_shard,
-        .segments = world->config.segments,
+        .segments = world->attach.loss == LOSS_MISSING ? SIM_SEGMENTS_MAX : world->config.segments,
         .segment_bytes = (uint32_t)superblock->segment_bytes,
         .ram_frames = world->config.frames,
         .ram = shard->ram,
@@ -263,8 +291,10 @@ static void create_shard(struct sim_world *world, uint32_t index)
         .durable_lsn = superblock->shards[index].durable_lsn,
         .retired = superblock->retired,
         .retired_count = superblock->retired_count,
-        .ordered_volumes = world->config.volume_count,
+        .ordered_volumes = world->attach.loss == LOSS_MISSING ? 0 : world->config.volume_count,
         .epochs_max = world->config.epochs_max,
+        .detached = world->attach.loss == LOSS_MISSING,
+        .held = sim_attach_holds(world),
     };
 
     memcpy(config.uuid, superblock->uuid, sizeof(config.uuid));
@@ -291,13 +321,23 @@ static void create_shards(struct sim_world *world)
         sim_flusher_init(world, &volume->flusher, volume->backing, i + 1);
         volume->epoch = world->boot.superblock.session << LSN_SESSION_SHIFT;
         /* Hazard 13: whoever was here before, and did not stop cleanly, may have left a debt. */
-        volume->backing_writes = world->boot.was_clean || MUTANT(13) ? 0 : 1;
+        volume->backing_writes = has_debt(world, i);
         volume->backing_flushed = 0;
         sim_epoch_reset(world, volume);
     }
     for (uint32_t i = 0; i < world->config.shards; i++)
         create_shard(world, i);
     sim_world_phase(world, PHASE_RECOVER);
+}
+
+static void serve(struct sim_world *world)
+{
+    world->boot.refusals = 0;
+    oracle_recovered(world->oracle);
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        sim_epoch_advance(world, &world->volumes[i]);
+    sim_world_phase(world, PHASE_SERVE);
+    sim_client_recovered(world);
 }
 
 static void recover_advance(struct sim_world *world)
@@ -324,12 +364,20 @@ static void recover_advance(struct sim_world *world)
     }
     if (!all)
         return;
-    world->boot.refusals = 0;
-    oracle_recovered(world->oracle);
-    for (uint32_t i = 0; i < world->config.volume_count; i++)
-        sim_epoch_advance(world, &world->volumes[i]);
-    sim_world_phase(world, PHASE_SERVE);
-    sim_client_recovered(world);
+    if (world->attach.on)
+        sim_attach_recovered(world);
+    else
+        serve(world);
+}
+
+static void attach_advance(struct sim_world *world)
+{
+    int done = sim_attach_finish(world);
+
+    if (done < 0)
+        refuse(world, -EIO, "the flash vanished again");
+    else if (done > 0)
+        serve(world);
 }
 
 /* ---- the clean stop ---------------------------------------------------------------------- */
@@ -338,6 +386,7 @@ void sim_boot_stop(struct sim_world *world, bool destage_first)
 {
     world->client.quiet = true;
     world->boot.destage_ns = 0;
+    world->boot.listed = false;
     world->boot.destage_first = destage_first;
     sim_world_phase(world, PHASE_DRAIN);
 }
@@ -419,6 +468,16 @@ static void stop_advance(struct sim_world *world)
     for (uint32_t i = 0; i < world->config.shards; i++)
         if (!shard_idle(world->shards[i].shard))
             return;
+    if (world->attach.loss != LOSS_NONE) { /* nothing more is written to it */
+        sim_world_phase(world, PHASE_STOPPED);
+        return;
+    }
+    if (world->attach.on && !world->boot.listed) {
+        world->boot.listed = true;
+        sim_attach_stopped(world);
+    }
+    if (world->attach.on && !sim_attach_stores_done(world))
+        return;
     sim_world_phase(world, PHASE_STOP_FLUSH);
     world->boot.stop_flushes = 1;
     world->boot.stop_error = 0;
@@ -438,7 +497,16 @@ void sim_boot_advance(struct sim_world *world)
 {
     struct sim_boot *boot = &world->boot;
 
+    sim_attach_advance(world);
     switch (world->phase) {
+    case PHASE_FILES:
+        if (!sim_attach_stores_done(world))
+            break;
+        if (world->attach.loss == LOSS_MISSING)
+            create_shards(world);
+        else
+            begin_session(world);
+        break;
     case PHASE_SESSION:
         if (boot->commit_step != COMMIT_NONE)
             break;
@@ -448,6 +516,7 @@ void sim_boot_advance(struct sim_world *world)
             create_shards(world);
         break;
     case PHASE_RECOVER: recover_advance(world); break;
+    case PHASE_ATTACH: attach_advance(world); break;
     case PHASE_DRAIN: drain_advance(world); break;
     case PHASE_STOP: stop_advance(world); break;
     case PHASE_STOP_SUPERBLOCK:

@@ -75,6 +75,12 @@ static void choose_faults(struct sim_config *config, struct sim_random *random,
         faults->backing_gone_ppm = PICK(random, 30, 300);
     if (sim_random_percent(random, 20))
         faults->clock_jump_ppm = PICK(random, 100, 1000);
+    faults->loss = sim_random_percent(random, 50);
+    if (faults->loss)
+        faults->flash_gone_ppm = PICK(random, 100, 500, 2000);
+    /* What goes around the cache may be torn by the backing store. */
+    for (uint32_t i = 0; faults->loss && i < config->volume_count; i++)
+        config->volumes[i].atomic_blocks = false;
 }
 
 /* The log fills and is reclaimed again and again, with few flushes. */
@@ -199,7 +205,7 @@ static void choose_changes(struct sim_config *config, uint64_t seed)
         changes->boot_mode_percent = PICK(&random, 10, 50);
     }
     if (sim_random_percent(&random, 20))
-        changes->remove_ppm = PICK(&random, 300, 3000);
+        changes->remove_ppm = config->faults.loss ? 0 : PICK(&random, 300, 3000);
 }
 
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)

@@ -336,6 +336,8 @@ static void notice(struct sim_world *world, const struct action *action)
     sim_trace_note(&world->trace, TRACE_NOTICE, action->slot, action->volume, action->offset);
     if (action->slot < sizeof(world->totals.notices) / sizeof(world->totals.notices[0]))
         world->totals.notices[action->slot]++;
+    if (action->slot == NOTICE_FLASH_FAILED)
+        sim_attach_lost(world);
     if (!sim_fault_happened(world))
         sim_fail(world, "notice %u (volume id %u, offset %#lx) without a fault", action->slot,
                  action->volume, (unsigned long)action->offset);

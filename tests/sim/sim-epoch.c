@@ -136,7 +136,8 @@ void sim_epoch_check(struct sim_world *world)
 
         if (!volume->ordered)
             continue;
-        if (!consistent(world, volume) || world->damaged) {
+        /* What went past a lost flash is no part of the history. */
+        if (!consistent(world, volume) || world->damaged || world->config.faults.loss) {
             world->totals.alone_skipped++;
             continue;
         }

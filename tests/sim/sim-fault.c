@@ -88,6 +88,12 @@ void sim_fault_step(struct sim_world *world)
     if (sim_random_ppm(&world->fault_random, faults->rot_ppm))
         rot(world);
     come_and_go(world, world->flash, faults->flash_gone_ppm);
+    /* It lost power while it was out. */
+    if (world->attach.loss >= LOSS_PASSING && disk_is_removed(world->flash) &&
+        disk_in_flight(world->flash) == 0 && sim_random_ppm(&world->fault_random, 1000)) {
+        disk_power_cut(world->flash);
+        world->attach.cache_lost = true;
+    }
     for (uint32_t i = 0; i < world->config.volume_count; i++)
         come_and_go(world, world->volumes[i].backing, faults->backing_gone_ppm);
     if (sim_random_ppm(&world->fault_random, faults->clock_jump_ppm)) {

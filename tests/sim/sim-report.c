@@ -73,6 +73,11 @@ void sim_report(const struct sim_totals *t, double seconds)
                t->alone_checks, (double)t->alone_boundaries / (double)t->alone_checks,
                (double)t->alone_ns / 1e9 / (double)t->alone_checks, t->alone_boundaries_max,
                (double)t->alone_ns_max / 1e9, t->epochs_opened, t->alone_skipped);
+    if (t->attach_losses + t->attach_without > 0)
+        printf("flash: lost in use %" PRIu64 ", started without %" PRIu64 ", back %" PRIu64
+               " with %" PRIu64 " dirty blocks, given up %" PRIu64 "\n",
+               t->attach_losses, t->attach_without, t->attach_returns, t->attach_kept,
+               t->attach_given_up);
     for (unsigned i = 0; i < sizeof(notices) / sizeof(notices[0]); i++)
         if (t->notices[i] != 0)
             printf("notice: %s: %" PRIu64 "\n", notices[i], t->notices[i]);

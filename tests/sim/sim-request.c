@@ -166,13 +166,20 @@ static void part_done(struct sim_world *world, struct sim_request *request, int 
         request->error = error;
     if (--request->open_parts > 0)
         return;
+    if (request->flash_lost && request->error == 0) {
+        sim_request_flush_again(world, request);
+        return;
+    }
     request->task.kind = TASK_SEND;
     sim_task_push(world, request->core, &request->task);
 }
 
 static void flash_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
 {
-    part_done(world, container_of(waiter, struct sim_request, flush_flash), result);
+    struct sim_request *request = container_of(waiter, struct sim_request, flush_flash);
+
+    request->flash_lost = result != 0 && world->attach.loss != LOSS_NONE;
+    part_done(world, request, request->flash_lost ? 0 : result);
 }
 
 static void backing_flushed(struct sim_world *world, struct sim_flush_waiter *waiter, int result)
@@ -182,6 +189,27 @@ static void backing_flushed(struct sim_world *world, struct sim_flush_waiter *wa
 
 /* FLUSH goes to the flash device if that has a cache, and to the backing store only if something
  * went there past the cache (DESIGN 6). */
+void sim_request_flush_again(struct sim_world *world, struct sim_request *request)
+{
+    struct sim_volume *volume = &world->volumes[request->op.volume];
+
+    request->flash_lost = false;
+    if (sim_attach_flush_waits(world, request))
+        return;
+    request->open_parts = 1;
+    request->flush_flash.done = flash_flushed;
+    request->flush_backing.done = backing_flushed;
+    if (volume->backing_writes != volume->backing_flushed) {
+        request->open_parts++;
+        sim_flush_join(&volume->flusher, &request->flush_backing);
+    }
+    if (world->config.flash.write_cache && !world->attach.passing[request->op.volume]) {
+        request->open_parts++;
+        sim_flush_join(&world->flash_flusher, &request->flush_flash);
+    }
+    part_done(world, request, 0);
+}
+
 static void start_flush(struct sim_world *world, struct sim_request *request)
 {
     struct sim_volume *volume = &world->volumes[request->op.volume];
@@ -191,18 +219,7 @@ static void start_flush(struct sim_world *world, struct sim_request *request)
     oracle_flush_begin(world->oracle, &request->op);
     if (volume->ordered)
         request->alone_flush = alone_flush_begin(world->alone[request->op.volume], world->now_ns);
-    request->open_parts = 1;
-    request->flush_flash.done = flash_flushed;
-    request->flush_backing.done = backing_flushed;
-    if (volume->backing_writes != volume->backing_flushed) {
-        request->open_parts++;
-        sim_flush_join(&volume->flusher, &request->flush_backing);
-    }
-    if (world->config.flash.write_cache) {
-        request->open_parts++;
-        sim_flush_join(&world->flash_flusher, &request->flush_flash);
-    }
-    part_done(world, request, 0);
+    sim_request_flush_again(world, request);
 }
 
 /* ---- begin ------------------------------------------------------------------------------ */
@@ -291,6 +308,8 @@ void sim_request_submit(struct sim_world *world, const struct sim_want *want)
     world->totals.requests[want->kind]++;
     world->client.open++;
     world->client.open_by_connection[want->connection]++;
+    request->flash_lost = false;
+    request->must_work = sim_attach_must_work(world, request);
     if (request->kind == OP_FLUSH) {
         start_flush(world, request);
         return;
@@ -356,6 +375,8 @@ static bool error_legal(struct sim_world *world, const struct sim_request *reque
 {
     if (request->kind == OP_INVALIDATE && request->error == -EBUSY)
         return true;
+    if (request->must_work)
+        return false;
     return sim_fault_happened(world) && (request->error == -EIO || request->error == -ENOSPC);
 }
 

@@ -34,6 +34,7 @@
     X(TRACE_FAULT, "fault %lu device %lu on %lu")                        \
     X(TRACE_STOP, "stop phase %lu error %ld dirty %lu")                  \
     X(TRACE_GONE, "volume %lu, id %lu, is taken away: %lu")              \
+    X(TRACE_ATTACH, "volume %lu: attachment state %lu, %lu blocks")      \
     X(TRACE_MODE, "volume %lu now has mode %lu floor %lx")
 
 enum sim_trace_kind {

@@ -126,6 +126,7 @@ void sim_world_begin(struct sim_world *world, const struct sim_config *config, b
     world->phase = PHASE_DOWN;
     sim_fault_heal(world);
     sim_boot_format(world);
+    sim_attach_reset(world);
 }
 
 void sim_world_phase(struct sim_world *world, enum sim_phase phase)
@@ -183,6 +184,8 @@ static uint64_t next_event_ns(struct sim_world *world)
         if (world->cores[i].stalled_until_ns > world->now_ns &&
             world->cores[i].stalled_until_ns < next)
             next = world->cores[i].stalled_until_ns;
+    if (sim_attach_next_ns(world) < next)
+        next = sim_attach_next_ns(world);
     if (world->phase == PHASE_SERVE && !world->client.quiet &&
         world->client.next_ns > world->now_ns && world->client.next_ns < next)
         next = world->client.next_ns;
@@ -259,8 +262,10 @@ static const char *phase_name(enum sim_phase phase)
 {
     static const char *const names[] = {
         [PHASE_DOWN] = "down",
+        [PHASE_FILES] = "state directory",
         [PHASE_SESSION] = "session",
         [PHASE_RECOVER] = "recovery",
+        [PHASE_ATTACH] = "return of the flash",
         [PHASE_SERVE] = "service",
         [PHASE_DRAIN] = "drain",
         [PHASE_STOP] = "stop",
@@ -350,6 +355,7 @@ void sim_world_crash(struct sim_world *world, bool power)
             alone_crash(world->alone[i], world->now_ns);
     sim_epoch_check(world);
     sim_damage_crash(world);
+    sim_attach_crash(world, power);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;
     if (world->images != NULL)
@@ -435,8 +441,8 @@ static void rewrite_lost(struct sim_world *world)
 void sim_world_finish(struct sim_world *world)
 {
     sim_fault_heal(world);
-    while (world->phase != PHASE_SERVE) {
-        if (world->phase == PHASE_REFUSED)
+    while (world->phase != PHASE_SERVE || world->attach.loss != LOSS_NONE) {
+        if (world->phase == PHASE_REFUSED || world->phase == PHASE_SERVE)
             sim_world_crash(world, false);
         if (world->phase == PHASE_DOWN)
             sim_boot_start(world);

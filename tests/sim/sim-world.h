@@ -12,6 +12,7 @@
  *   sim-core.c     virtual cores; what is done with each action
  *   sim-flush.c    one flush coordinator per device
  *   sim-epoch.c    one epoch coordinator per volume with ordered destaging
+ *   sim-attach.c   loss and return of the flash, state directory
  *   sim-boot.c     superblock, start, recovery, clean stop
  *   sim-request.c  requests cut into pieces, checked when they end
  *   sim-client.c   what is asked for
@@ -31,6 +32,7 @@
 #include "engine/shard.h"
 #include "engine/superblock.h"
 #include "tests/sim/sim-alone.h"
+#include "tests/sim/sim-attach.h"
 #include "tests/sim/sim-config.h"
 #include "tests/sim/sim-disk.h"
 #include "tests/sim/sim-oracle.h"
@@ -152,6 +154,8 @@ struct sim_request {
     uint64_t id, began_ns;
     uint8_t kind;
     bool open;
+    bool must_work;  /* it may not fail */
+    bool flash_lost; /* FLUSH: that of the flash failed, because that is lost */
     uint32_t core, connection;
     uint64_t first_block; /* of the buffer */
     uint32_t open_parts;  /* pieces or flushes */
@@ -217,8 +221,10 @@ struct sim_volume {
 
 enum sim_phase {
     PHASE_DOWN,
+    PHASE_FILES,   /* the state directory is told */
     PHASE_SESSION, /* the new session goes into both superblocks */
     PHASE_RECOVER,
+    PHASE_ATTACH, /* of a flash that was away, only what counts is kept */
     PHASE_SERVE,
     PHASE_DRAIN, /* clean stop: requests end, dirty data are destaged if wanted */
     PHASE_STOP,  /* shards close their logs */
@@ -240,6 +246,7 @@ struct sim_boot {
     uint32_t stop_flushes; /* under way */
     int stop_error;
     bool destage_first, was_clean;
+    bool listed;         /* while stopping: the state directory is told what is dirty */
     uint64_t destage_ns; /* while draining: when to ask for it again */
     int error;
     uint32_t refusals;
@@ -270,6 +277,7 @@ struct sim_totals {
     uint64_t flash_removed, flash_inserted, backing_removed, backing_inserted, clock_jumps;
     uint64_t mode_changes, volumes_removed;
     uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;
+    uint64_t attach_losses, attach_without, attach_returns, attach_kept, attach_given_up;
     uint64_t ambiguous, lost_track, notices[8];
     uint64_t alone_checks, alone_skipped, epochs_opened;
     uint64_t alone_ns, alone_ns_max, alone_boundaries, alone_boundaries_max;
@@ -305,6 +313,7 @@ struct sim_world {
     uint64_t recent[SIM_RECENT]; /* where flash was written last: a ring */
     uint64_t recent_count;
     uint32_t removing; /* 1 + volume whose removal is being made durable */
+    struct sim_attach attach;
     struct sim_io *ios, *io_free;
     struct sim_request *requests, *request_free;
     uint64_t request_next_id;
@@ -373,8 +382,10 @@ void sim_boot_start(struct sim_world *world);
 /* After each step: goes on to the next phase when this one is over. */
 void sim_boot_advance(struct sim_world *world);
 void sim_boot_stop(struct sim_world *world, bool destage_first);
+/* The superblock, to both copies; boot.error tells how it ended. */
+void sim_boot_commit(struct sim_world *world);
+bool sim_boot_committing(const struct sim_world *world);
 void sim_boot_retire(struct sim_world *world, struct sim_io *io);
-void sim_boot_commit(struct sim_world *world); /* the superblock, both copies */
 struct superblock_volume *sim_boot_record(struct sim_world *world, uint32_t volume); /* or NULL */
 /* Tells all shards what the volume is like now. */
 void sim_boot_policy(struct sim_world *world, uint32_t volume, uint32_t shard);
@@ -383,6 +394,8 @@ void sim_boot_policy(struct sim_world *world, uint32_t volume, uint32_t shard);
 
 void sim_request_submit(struct sim_world *world, const struct sim_want *want);
 void sim_request_piece_done(struct sim_world *world, struct sim_piece *piece);
+/* A FLUSH that waited: from the start. */
+void sim_request_flush_again(struct sim_world *world, struct sim_request *request);
 void sim_request_send(struct sim_world *world, struct sim_request *request);
 /* At a crash. */
 void sim_request_drop_all(struct sim_world *world);
