@@ -104,6 +104,8 @@ void nbd_client_drain(struct nbd_client *client)
     if (client->state == NBD_CLIENT_DRAIN || client->state == NBD_CLIENT_BROKEN)
         return;
     client->state = NBD_CLIENT_DRAIN;
+    if (!client->sending)
+        client->send_ns = core_now(client->core); /* the goodbye has all its time */
     cancel_receive(client);
     core_defer(client->core, &client->settle);
 }
@@ -170,6 +172,7 @@ static void begin(struct core *core, struct core_message *message)
     int one = 1;
 
     list_add_tail(&client->own->clients, &client->link);
+    nbd_watch_start(client);
     if (client->own->stopping) {
         nbd_client_break(client);
         return;

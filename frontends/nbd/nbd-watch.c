@@ -57,7 +57,9 @@ static void look(struct nbd_client *client)
 
     if (client->state != NBD_CLIENT_TRANSMIT && client->state != NBD_CLIENT_DRAIN)
         return;
-    if (client->sending && is_stuck(client, &client->send_ns, limits->send_timeout_ns))
+    /* A client in DRAIN that has all of its replies may still not take TLS's goodbye. */
+    if ((client->sending || (client->state == NBD_CLIENT_DRAIN && client->in_flight == 0)) &&
+        is_stuck(client, &client->send_ns, limits->send_timeout_ns))
         drop(client, NBD_COUNTER_send_timeouts, "it does not take its replies");
     else if (client->receiving && (client->filling != NULL || client->skip_bytes > 0) &&
              is_stuck(client, &client->receive_ns, limits->receive_timeout_ns))

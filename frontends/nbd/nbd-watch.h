@@ -13,7 +13,7 @@ struct nbd_client;
 /* The limits are set. */
 void nbd_watch_init(struct nbd_core *own);
 
-/* A client of this core enters TRANSMIT. */
+/* A client of this core has come, or enters TRANSMIT. */
 void nbd_watch_start(struct nbd_client *client);
 
 /* A client of this core has gone. */
