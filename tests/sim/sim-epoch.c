@@ -116,7 +116,7 @@ static void check_image(struct sim_world *world, uint16_t v, const unsigned char
 static bool consistent(struct sim_world *world, struct sim_volume *volume)
 {
     if (world->phase < PHASE_RECOVER || world->phase > PHASE_STOPPED)
-        return volume->whole;
+        return volume->whole && volume->consistent;
     volume->whole = volume->consistent;
     for (uint32_t i = 0; i < world->config.shards; i++) {
         const struct shard *shard = world->shards[i].shard;
