@@ -129,8 +129,8 @@ static void flushed(struct shard *shard, struct actions *out)
                 out); /* only now: the superblock says that its records are dead (hazard 3) */
         return;
     }
-    reclaim->state = MUTANT(302) ? RECLAIM_HEADER_B : RECLAIM_HEADER_A;
-    header_write(shard, &reclaim->header, reclaim->victim, MUTANT(302) ? HEADER_BOTH : 0, out);
+    reclaim->state = RECLAIM_HEADER_A;
+    header_write(shard, &reclaim->header, reclaim->victim, 0, out);
 }
 
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */

@@ -64,6 +64,7 @@ static const struct option long_options[] = {
     {"volumes", required_argument, NULL, 'V'},
     {"mode", required_argument, NULL, 'm'},
     {"ordered", required_argument, NULL, 'O'},
+    {"style", required_argument, NULL, 'Y'},
     {"once", no_argument, NULL, 'o'},
     {"trace", no_argument, NULL, 'T'},
     {"mutant", required_argument, NULL, 'M'},
@@ -90,7 +91,8 @@ static void usage(FILE *to)
 {
     fputs("usage: blkcache-sim [--seed N] [--seeds N] [--rounds N] [--steps N] [--once] [--trace]\n"
           "         [--seconds N] [--jobs N] [--volatile 0|1] [--faults 0|1] [--cores 1..4]\n"
-          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--quiet]\n"
+          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--style 0..2] "
+          "[--quiet]\n"
           "         [--images DIRECTORY]\n"
           "       blkcache-sim --script NAME|all --every crash|double|error [--variants N] "
           "[--stride N]\n"
@@ -124,6 +126,7 @@ static bool parse(struct options *options, int argc, char **argv)
         case 'V': options->choice.volumes = (int)value; break;
         case 'm': options->choice.mode = (int)value; break;
         case 'O': options->choice.ordered = (int)value; break;
+        case 'Y': options->choice.style = (int)value; break;
         case 'o': options->once = true; break;
         case 'T': options->trace = options->once = true; break;
 #ifdef ENGINE_MUTANTS
@@ -177,7 +180,8 @@ static const char *replay_line(const struct options *options, uint64_t seed)
                  {"shards", choice->shards},
                  {"volumes", choice->volumes},
                  {"mode", choice->mode},
-                 {"ordered", choice->ordered}};
+                 {"ordered", choice->ordered},
+                 {"style", choice->style}};
 
     for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
         if (fixed[i].value >= 0)
@@ -307,7 +311,7 @@ static bool run_workers(struct options *options, struct sim_totals *sum)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.choice = {-1, -1, -1, -1, -1, -1, -1},
+    struct options options = {.choice = {-1, -1, -1, -1, -1, -1, -1, -1},
                               .seed = 1,
                               .seeds = 1,
                               .rounds = 30,

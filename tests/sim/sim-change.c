@@ -44,10 +44,11 @@ static void put_back(struct sim_world *world, uint32_t v)
 
 void sim_change_boot(struct sim_world *world)
 {
-    world->removing = 0;
+    world->removing = world->leaving = 0;
     for (uint32_t v = 0; v < world->config.volume_count; v++) {
         struct sim_volume *volume = &world->volumes[v];
 
+        volume->leaving = false;
         if (volume->gone || sim_boot_record(world, v) == NULL)
             put_back(world, v);
         volume->id = sim_boot_record(world, v)->id;
@@ -78,11 +79,7 @@ static void change_mode(struct sim_world *world)
 
 static bool in_use(struct sim_world *world, uint32_t v)
 {
-    uint32_t others = 0;
-
-    for (uint32_t i = 0; i < world->config.volume_count; i++)
-        others += i != v && !world->volumes[i].gone;
-    if (others == 0 || (world->client.checking && world->client.check_volume == v))
+    if ((world->client.checking && world->client.check_volume == v))
         return true;
     for (uint32_t i = 0; i < SIM_REQUESTS_MAX; i++)
         if (world->requests[i].open && world->requests[i].op.volume == v)
@@ -96,10 +93,27 @@ static bool in_use(struct sim_world *world, uint32_t v)
 static void removal_start(struct sim_world *world)
 {
     uint32_t v = sim_random_below(&world->fate, world->config.volume_count);
+    uint32_t others = 0;
+
+    for (uint32_t i = 0; i < world->config.volume_count; i++)
+        others += i != v && !world->volumes[i].gone;
+    if (others == 0 || world->volumes[v].gone || world->volumes[v].ordered || world->leaving != 0)
+        return;
+    world->volumes[v].leaving = true;
+    world->leaving = v + 1;
+    for (uint32_t i = 0; i < world->config.shards; i++) {
+        struct sim_shard *shard = &world->shards[i];
+
+        shard_destage_all(shard->shard, world->volumes[v].id);
+        if (shard_next_tick(shard->shard) < shard->due_ns)
+            shard->due_ns = shard_next_tick(shard->shard);
+    }
+}
+
+static void remove_volume(struct sim_world *world, uint32_t v)
+{
     struct sim_volume *volume = &world->volumes[v];
 
-    if (volume->gone || volume->ordered || world->removing != 0 || in_use(world, v))
-        return;
     volume->gone = true;
     world->removing = v + 1;
     world->totals.volumes_removed++;
@@ -149,6 +163,9 @@ void sim_change_step(struct sim_world *world)
         change_mode(world);
     if (sim_random_ppm(&world->fate, changes->remove_ppm))
         removal_start(world);
+    if (world->leaving != 0 && world->removing == 0 && !world->volumes[world->leaving - 1].gone &&
+        !in_use(world, world->leaving - 1))
+        remove_volume(world, world->leaving - 1);
     if (world->removing != 0 && world->boot.commit_step == 0 && !world->boot.commit_again)
         removal_end(world);
 }

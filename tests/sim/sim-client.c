@@ -21,7 +21,8 @@ static void check_volume(struct sim_world *world, uint16_t volume)
 {
     struct sim_client *client = &world->client;
 
-    while (volume < world->config.volume_count && world->volumes[volume].gone)
+    while (volume < world->config.volume_count &&
+           (world->volumes[volume].gone || world->volumes[volume].leaving))
         volume++;
     client->check_volume = volume;
     client->check_next = 0;
@@ -48,7 +49,11 @@ void sim_client_recovered(struct sim_world *world)
     struct sim_client *client = &world->client;
 
     client->quiet = false;
-    client->check_all = sim_random_percent(&client->random, 10) || client->check_always;
+    client->check_all =
+        sim_random_percent(&client->random, world->damaged ? 40 : 10) || client->check_always;
+    client->flush_next = client->script == NULL && sim_random_percent(&client->random, 20)
+                             ? 0
+                             : (uint16_t)world->config.volume_count;
     client->checking = sim_random_percent(&client->random, 80) || client->check_all;
     client->next_ns = world->now_ns;
     if (client->checking)
@@ -186,7 +191,7 @@ static bool choose(struct sim_world *world, struct sim_want *want)
         return false;
     want->kind = (uint8_t)choose_op(client, load);
     want->volume = (uint16_t)sim_random_below(&client->random, world->config.volume_count);
-    while (world->volumes[want->volume].gone)
+    while (world->volumes[want->volume].gone || world->volumes[want->volume].leaving)
         want->volume = (uint16_t)((want->volume + 1) % world->config.volume_count);
     if (want->kind == OP_FLUSH) {
         if (sim_random_percent(&client->random, load->idle_percent))
@@ -223,8 +228,12 @@ bool sim_client_run(struct sim_world *world)
 {
     struct sim_client *client = &world->client;
     struct sim_want want;
-    bool checks = check_want(world, &want);
-    bool wants =
+    bool first = client->flush_next < world->config.volume_count;
+    bool checks = first || check_want(world, &want), wants;
+
+    if (first) /* as whoever mounts it does */
+        want = (struct sim_want){.kind = OP_FLUSH, .volume = client->flush_next++};
+    wants =
         checks || (client->script != NULL ? sim_script_next(world, &want) : choose(world, &want));
 
     if (wants)

@@ -216,6 +216,7 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     memset(config, 0, sizeof(*config));
     if (sim_random_percent(&random, 30))
         style = sim_random_percent(&random, 50) ? STYLE_LOG : STYLE_CACHE;
+    style = fixed(choice->style, style);
     config->seed = seed;
     config->cores = fixed(choice->cores, sim_random_range(&random, 1, SIM_CORES_MAX));
     config->shards = fixed(choice->shards, PICK(&random, 1, 1, 2, 4));

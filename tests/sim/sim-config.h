@@ -26,6 +26,7 @@
 /* What the command line fixes; negative: the seed decides. */
 struct sim_choice {
     int flash_volatile, faults, cores, shards, volumes, mode, ordered;
+    int style; /* of the workload: 0 mixed, 1 fills the log, 2 mostly reads */
 };
 
 struct sim_volume_config {

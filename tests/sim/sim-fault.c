@@ -59,7 +59,7 @@ static void rot(struct sim_world *world)
     uint32_t choice = sim_random_below(&world->fault_random, 100);
     uint64_t recent = world->recent_count < SIM_RECENT ? world->recent_count : SIM_RECENT;
 
-    if (choice < 4) {
+    if (choice < 8) {
         rot_superblock(world);
         return;
     }
@@ -87,7 +87,8 @@ void sim_fault_step(struct sim_world *world)
         return;
     if (sim_random_ppm(&world->fault_random, faults->rot_ppm))
         rot(world);
-    come_and_go(world, world->flash, faults->flash_gone_ppm);
+    come_and_go(world, world->flash,
+                (world->phase == PHASE_RECOVER ? 20 : 1) * faults->flash_gone_ppm);
     /* It lost power while it was out. */
     if (world->attach.loss >= LOSS_PASSING && disk_is_removed(world->flash) &&
         disk_in_flight(world->flash) == 0 && sim_random_ppm(&world->fault_random, 1000)) {

@@ -21,8 +21,8 @@ static const struct mutant {
     struct sim_choice choice;
     const char *rule, *text;
 } mutants[] = {
-#define X(number, volatile_cache, mode, faults, rule, text) \
-    {number, {volatile_cache, faults, -1, -1, -1, mode, -1}, rule, text},
+#define X(number, volatile_cache, mode, faults, style, rule, text) \
+    {number, {volatile_cache, faults, -1, -1, -1, mode, -1, style}, rule, text},
     MUTANTS(X)
 #undef X
 };
@@ -125,12 +125,29 @@ static bool hunt_one(struct sim_world *world, const struct mutant *mutant,
     return found;
 }
 
-static bool wanted(const char *which, int number)
+static bool has_known(const char *path, int number)
 {
+    FILE *file = path != NULL ? fopen(path, "r") : NULL;
+    char line[200];
+    bool found = false;
+    int other;
+
+    while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL)
+        found = sscanf(line, "%d", &other) == 1 && other == number;
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+static bool wanted(const struct sim_mutant_hunt *hunt, int number)
+{
+    const char *which = hunt->which;
     char *end;
 
     if (strcmp(which, "all") == 0)
         return true;
+    if (strcmp(which, "known") == 0)
+        return has_known(hunt->known, number);
     for (const char *at = which; *at != '\0'; at = *end == ',' ? end + 1 : end) {
         if (strtol(at, &end, 10) == number)
             return true;
@@ -149,7 +166,7 @@ static int worker(const struct sim_mutant_hunt *hunt, unsigned number)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned i = 0; i < sizeof(mutants) / sizeof(mutants[0]); i++)
-        if (wanted(hunt->which, mutants[i].number) && count++ % hunt->jobs == number)
+        if (wanted(hunt, mutants[i].number) && count++ % hunt->jobs == number)
             missed += !hunt_one(world, &mutants[i], hunt);
     return missed;
 }
@@ -160,7 +177,7 @@ bool sim_mutants_hunt(const struct sim_mutant_hunt *hunt)
     double begin = now();
 
     for (unsigned i = 0; i < sizeof(mutants) / sizeof(mutants[0]); i++)
-        total += wanted(hunt->which, mutants[i].number);
+        total += wanted(hunt, mutants[i].number);
     fflush(stdout);
     for (unsigned i = 0; i < hunt->jobs; i++) {
         pid_t pid = fork();

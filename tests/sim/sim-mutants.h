@@ -9,7 +9,7 @@
 #include "tests/sim/sim-world.h"
 
 struct sim_mutant_hunt {
-    const char *which; /* "all", or numbers with commas */
+    const char *which; /* "all", "known" (by the file), or numbers with commas */
     const char *known; /* file of seeds that found them once, or NULL */
     uint64_t seed;     /* where others begin */
     uint64_t seconds;  /* for each mutant, besides the known seeds */

@@ -184,7 +184,8 @@ struct sim_client {
     /* blocks to be read back after a recovery */
     uint64_t check[SIM_BLOCKS_MAX];
     uint32_t check_count, check_next;
-    uint64_t idle_ns; /* after the next request */
+    uint64_t idle_ns;    /* after the next request */
+    uint16_t flush_next; /* volume to be flushed before anything else; volume_count: none */
     uint16_t check_volume;
     bool checking, check_all;
     bool quiet;                      /* asks for nothing more */
@@ -212,7 +213,8 @@ struct sim_volume {
     uint16_t id; /* in the superblock and to the engine */
     uint64_t bytes, blocks;
     uint8_t mode;
-    bool gone; /* not configured now: neither a client nor the cache knows it */
+    bool leaving; /* ... soon: no more requests */
+    bool gone;    /* not configured now: neither a client nor the cache knows it */
     uint64_t epoch;
     uint64_t backing_writes, backing_flushed; /* debt of what went around the cache */
     struct disk *backing;
@@ -312,6 +314,7 @@ struct sim_world {
     struct sim_damage damage;
     uint64_t recent[SIM_RECENT]; /* where flash was written last: a ring */
     uint64_t recent_count;
+    uint32_t leaving;  /* 1 + volume that shall be removed once nothing uses it */
     uint32_t removing; /* 1 + volume whose removal is being made durable */
     struct sim_attach attach;
     struct sim_io *ios, *io_free;

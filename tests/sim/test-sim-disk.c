@@ -323,6 +323,40 @@ START_TEST(removed_fails_and_changes_nothing)
 }
 END_TEST
 
+START_TEST(what_is_in_flight_fails_when_it_is_removed)
+{
+    struct disk_io io = {0};
+    unsigned char data[512] = {0};
+
+    setup((struct disk_traits){.delay_min_ns = 1000, .delay_max_ns = 1000}, 1);
+    submit(&io, DISK_READ, AT, data, 512);
+    disk_remove(disk, 10);
+    run_all();
+    ck_assert_uint_eq(done_count, 1);
+    ck_assert_int_eq(last_result, -EIO);
+    disk_insert(disk);
+    ck_assert_int_eq(carry_out(DISK_READ, AT, data, 512), 0);
+    ck_assert_uint_eq(disk_stats(disk)->removals, 1);
+    ck_assert_uint_eq(disk_stats(disk)->insertions, 1);
+    ck_assert_uint_eq(disk_stats(disk)->read_errors, 1);
+}
+END_TEST
+
+START_TEST(what_others_write_is_durable_and_newer)
+{
+    unsigned char data[512];
+
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        setup((struct disk_traits){.write_cache = true}, seed);
+        write_byte(AT, 1, 512);
+        memset(data, 2, sizeof(data));
+        disk_poke(disk, AT, data, 512);
+        disk_power_cut(disk);
+        ck_assert(holds(AT, 2, 512));
+    }
+}
+END_TEST
+
 START_TEST(misdirected_lands_elsewhere)
 {
     setup((struct disk_traits){.misdirect_ppm = 1000000}, 3);
@@ -366,6 +400,8 @@ int main(void)
     tcase_add_test(cases, errors_are_reported_and_leave_a_part);
     tcase_add_test(cases, stuck_until_healed);
     tcase_add_test(cases, removed_fails_and_changes_nothing);
+    tcase_add_test(cases, what_is_in_flight_fails_when_it_is_removed);
+    tcase_add_test(cases, what_others_write_is_durable_and_newer);
     tcase_add_test(cases, misdirected_lands_elsewhere);
     tcase_add_test(cases, rot_flips_bits_for_good);
     return unit_run("sim-disk", cases);
