@@ -125,6 +125,7 @@ static void daemon_stop(void)
 void fuzz_daemon_start(struct fuzz_daemon *daemon)
 {
     static const struct service_sockets none;
+    static const struct service_force unforced;
     const char *parent = getenv("TMPDIR");
     char why[WHY_BYTES] = "";
 
@@ -140,8 +141,8 @@ void fuzz_daemon_start(struct fuzz_daemon *daemon)
     flash_make();
     config_make(daemon);
     FUZZ_CHECK(config_load(&config, path_of("conf"), stderr) == 0, "the configuration is refused");
-    FUZZ_CHECK(service_start(&daemon->service, config, path_of("conf"), &none, why, sizeof(why)) ==
-                   0,
+    FUZZ_CHECK(service_start(&daemon->service, config, path_of("conf"), &none, &unforced, why,
+                             sizeof(why)) == 0,
                "no start: %s", why);
     running = daemon;
     owner = getpid();
