@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/duration.h"
 #include "common/size.h"
 #include "daemon/suggest.h"
 
@@ -246,28 +247,20 @@ static int read_percent(const struct config_key *key, const struct raw *raw, voi
 
 static int read_duration(const struct config_key *key, const struct raw *raw, void *field)
 {
-    static const char *const units[] = {"ms", "s", "m", "h"};
-    static const uint64_t unit_ms[] = {1, 1000, 60000, 3600000};
-    uint64_t value;
-    int unit = 1, error;
+    uint64_t ns;
+    int error;
 
-    if (raw->is_integer) {
-        if (raw->integer < 0)
-            return -ERANGE;
-        value = (uint64_t)raw->integer;
-    } else if (raw->text != NULL) {
-        error = read_with_unit(raw->text, units, 4, &value, &unit);
+    if (raw->text != NULL) {
+        error = duration_parse(raw->text, &ns);
         if (error)
             return error;
-        if (unit < 0)
-            unit = 1;
-    } else {
+    } else if (!raw->is_integer) {
         return -EPROTOTYPE;
+    } else if (__builtin_mul_overflow((uint64_t)raw->integer, 1000 * NS_PER_MS, &ns)) {
+        return -ERANGE; /* below 0, too */
     }
-    if (__builtin_mul_overflow(value, unit_ms[unit], &value) || in_range(key, value))
-        return -ERANGE;
-    *(config_duration *)field = value * NS_PER_MS;
-    return 0;
+    *(config_duration *)field = ns;
+    return in_range(key, ns / NS_PER_MS);
 }
 
 static int read_toggle(const struct config_key *key, const struct raw *raw, void *field)

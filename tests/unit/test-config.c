@@ -160,8 +160,8 @@ static const struct bad bad_files[] = {
      "FILE:2: volumes[0].dirty_max: \"96%\" is out of range; give a percentage from 1 to 95\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; dirty_max = \"many\"; } );\n",
      "FILE:2: volumes[0].dirty_max: \"many\" is not possible; give a percentage from 1 to 95\n"},
-    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; backing_timeout = \"3d\"; } );\n",
-     "FILE:2: volumes[0].backing_timeout: \"3d\" is not possible; give a time from 100ms to "
+    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; backing_timeout = \"3w\"; } );\n",
+     "FILE:2: volumes[0].backing_timeout: \"3w\" is not possible; give a time from 100ms to "
      "86400s, such as \"30s\" or 30\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; backing_timeout = \"25h\"; } );\n",
      "FILE:2: volumes[0].backing_timeout: \"25h\" is out of range; give a time from 100ms to "
