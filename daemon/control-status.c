@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/uuid.h"
+#include "daemon/fill-pause.h"
 #include "io/backing.h"
 #include <config.h>
 
@@ -234,6 +235,7 @@ static json_t *volume_json(struct service *service, struct volume *volume)
                      control_reads(&counters));
     json_object_set_new(json, "destage",
                         json_string(volume->destage == DESTAGE_ORDERED ? "ordered" : "sorted"));
+    fill_pause_json(volume, json);
     if (cache_epochs(service->cache, volume, &epochs)) {
         json_object_set_new(json, "backing_consistent", json_boolean(epochs.consistent));
         json_object_set_new(json, "backing_age_seconds", json_real((double)epochs.age_ns / 1e9));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "daemon/control-change.h"
 #include "daemon/control-status.h"
 #include "daemon/events.h"
 
@@ -34,10 +35,8 @@ static bool flag_of(const json_t *request, const char *key)
     return json_is_true(json_object_get(request, key));
 }
 
-/* The volume that a request names: *volume is NULL when it names none.  False: there is none of
- * this name, or it is no name; *refusal then is the reply. */
-static bool volume_of(struct control_verbs *verbs, const json_t *request, const char *verb,
-                      struct volume **volume, json_t **refusal)
+bool control_volume_of(struct control_verbs *verbs, const json_t *request, const char *verb,
+                       struct volume **volume, json_t **refusal)
 {
     const json_t *named = json_object_get(request, "volume");
     const char *name = json_string_value(named);
@@ -114,7 +113,7 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
     struct volume *volume;
     json_t *refusal, *array;
 
-    if (!volume_of(verbs, request, "stats", &volume, &refusal))
+    if (!control_volume_of(verbs, request, "stats", &volume, &refusal))
         return refusal;
     array = json_array();
     if (volume != NULL)
@@ -141,7 +140,7 @@ static json_t *answer_flush(struct control_verbs *verbs, const json_t *request)
     uint16_t id;
     json_t *refusal;
 
-    if (!volume_of(verbs, request, "flush", &volume, &refusal))
+    if (!control_volume_of(verbs, request, "flush", &volume, &refusal))
         return refusal;
     id = volume != NULL ? volume->id : VOLUME_ALL;
     cache_destage_all(cache, id);
@@ -180,7 +179,7 @@ static json_t *answer_mrc(struct control_verbs *verbs, const json_t *request)
     struct volume *volume;
     json_t *refusal;
 
-    if (!volume_of(verbs, request, "mrc", &volume, &refusal))
+    if (!control_volume_of(verbs, request, "mrc", &volume, &refusal))
         return refusal;
     if (volume == NULL)
         return control_refusal("mrc", "it names no volume");
@@ -204,9 +203,15 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         const char *name;
         json_t *(*answer)(struct control_verbs *verbs, const json_t *request);
     } table[] = {
-        {"status", answer_status},     {"volumes", answer_volumes}, {"stats", answer_stats},
-        {"mrc", answer_mrc},           {"events", answer_events},   {"flush", answer_flush},
+        {"status", answer_status},
+        {"volumes", answer_volumes},
+        {"stats", answer_stats},
+        {"mrc", answer_mrc},
+        {"events", answer_events},
+        {"flush", answer_flush},
         {"shutdown", answer_shutdown},
+        {"pause-fill", control_pause_fill},
+        {"resume-fill", control_resume_fill},
     };
     const char *verb = json_string_value(json_object_get(request, "verb"));
 

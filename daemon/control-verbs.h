@@ -21,6 +21,11 @@ struct control_verbs {
  * longer than a shard's lock is held. */
 json_t *control_answer(struct control_verbs *verbs, const json_t *request);
 
+/* The volume that a request names: *volume is NULL when it names none.  False: there is none of
+ * this name, or it is no name; *refusal then is the reply. */
+bool control_volume_of(struct control_verbs *verbs, const json_t *request, const char *verb,
+                       struct volume **volume, json_t **refusal);
+
 void control_verbs_free(struct control_verbs *verbs);
 
 /* {"ok": true, "result": ...}; takes `result` over. */

@@ -21,8 +21,9 @@ static const struct ctl_verb verbs[] = {
     {"detach", "VOLUME", "take a volume out of service", false, NULL},
     {"prefetch", "VOLUME [OFFSET LENGTH]", "read into the cache", false, NULL},
     {"invalidate", "VOLUME [OFFSET LENGTH] [--discard-dirty]", "drop from the cache", false, NULL},
-    {"pause-fill", "VOLUME", "let reads leave the cache as it is", false, NULL},
-    {"resume-fill", "VOLUME", "let reads fill the cache again", false, NULL},
+    {"pause-fill", "VOLUME [--for DURATION]",
+     "let reads leave the cache as it is, for an hour or DURATION", false, ctl_pause_fill_run},
+    {"resume-fill", "VOLUME", "let reads fill the cache again", false, ctl_resume_fill_run},
     {"mrc", "VOLUME", "miss ratio against cache size", false, ctl_mrc_run},
     {"events", "[--follow]", "what happened, also before the last start", false, ctl_events_run},
     {"top", "", "what happens", false, NULL},
@@ -64,7 +65,7 @@ static enum ctl_exit help(void)
     help_group(true);
     puts("\n  format: --force overwrites other data; --size creates a file of this size;\n"
          "          --quick leaves a file's blocks unwritten, which makes first writes slower\n"
-         "\nSizes take K, M, G, T (1024).\n"
+         "\nSizes take K, M, G, T (1024); durations s, m, h, d.\n"
          "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 daemon not reachable.");
     return CTL_DONE;
 }

@@ -107,6 +107,23 @@ static void print_ordered(const json_t *volumes, const char *indent)
     }
 }
 
+/* What is not as configured, for a time. */
+static void print_paused(const json_t *volumes, const char *indent)
+{
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(volumes, i, volume)
+    {
+        if (number_of(volume, "fill_paused_seconds") == 0)
+            continue;
+        printf("%s%s: fill paused until %s, ", indent, text_of(volume, "name"),
+               text_of(volume, "fill_paused_until"));
+        print_duration(real_of(volume, "fill_paused_seconds"));
+        puts(" left");
+    }
+}
+
 static void print_volumes(const json_t *volumes, const char *indent)
 {
     static const char *const titles[] = {"VOLUME", "SIZE", "MODE",    "STATE",  "DIRTY",
@@ -122,6 +139,7 @@ static void print_volumes(const json_t *volumes, const char *indent)
         table_cell(&table, "%s", titles[i]);
     volume_rows(&table, volumes);
     table_end(&table, indent, stdout);
+    print_paused(volumes, indent);
     print_ordered(volumes, indent);
 }
 

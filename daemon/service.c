@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "daemon/history.h"
+#include "daemon/upkeep.h"
 #include "daemon/web.h"
 
 static uint64_t now_ns(void)
@@ -202,6 +203,7 @@ static void start_web(struct service *service)
 
 static void let_go(struct service *service)
 {
+    upkeep_end(service->upkeep);
     history_end(service->history);
     if (service->ublk != NULL)
         ublk_server_destroy(service->ublk);
@@ -215,6 +217,7 @@ static void let_go(struct service *service)
     service->cache = NULL;
     service->cores = NULL;
     service->history = NULL;
+    service->upkeep = NULL;
 }
 
 /* ublk devices last: their start reads through the cache, and people mount them at once. */
@@ -253,6 +256,8 @@ int service_start(struct service *service, const struct config *config, const ch
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {
         error = history_begin(&service->history, service->cache);
+        if (!error)
+            error = upkeep_begin(&service->upkeep, service);
         if (error)
             snprintf(why, why_bytes, "cannot start a thread: %s", strerror(-error));
         else
@@ -276,6 +281,8 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     atomic_store(&service->state, SERVICE_STOPPING);
     web_end(service->web);
     service->web = NULL;
+    upkeep_end(service->upkeep);
+    service->upkeep = NULL;
     history_end(service->history); /* before the cache has no volumes to look at */
     service->history = NULL;
     if (service->nbd != NULL)

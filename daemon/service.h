@@ -32,6 +32,7 @@ enum service_state {
 };
 
 struct history;
+struct upkeep;
 struct web;
 
 struct service {
@@ -43,6 +44,7 @@ struct service {
     struct nbd_server *nbd; /* NULL: nothing listens */
     struct ublk_server *ublk;
     struct history *history;
+    struct upkeep *upkeep;
     struct web *web;     /* NULL: off, or it could not listen */
     uint64_t started_ns; /* CLOCK_MONOTONIC */
     atomic_int state;    /* enum service_state */

@@ -614,8 +614,9 @@ void request_submit(struct request *request)
     request->parts = 0;
     request->flash_failed = false;
     request->flush_timer.armed = false;
-    request->no_fill = false;
     request->received_ns = core->now_ns;
+    request->no_fill =
+        atomic_load_explicit(&volume->fill_paused_until_ns, memory_order_relaxed) > core->now_ns;
     request->tier = request->op == REQUEST_READ ? TIER_RAM : TIER_FLASH;
     if (error) {
         refuse(request, error);
@@ -632,8 +633,8 @@ void request_submit(struct request *request)
     if (request->op != REQUEST_READ && volume->mode != MODE_WRITE_BACK)
         raise_tier(request, TIER_BACKING);
     if (request->op == REQUEST_READ && volume->sequential_cutoff_bytes != 0)
-        request->no_fill = stream_note(&own->streams, request->offset, request->length) >
-                           volume->sequential_cutoff_bytes;
+        request->no_fill |= stream_note(&own->streams, request->offset, request->length) >
+                            volume->sequential_cutoff_bytes;
     assert(request->op != REQUEST_WRITE || request->buffer != NULL);
     request->waiter.ready = start;
     start(core, &request->waiter);

@@ -20,9 +20,11 @@ struct volume {
     uint8_t mode;    /* enum volume_mode */
     uint8_t destage; /* enum destage_order */
     bool read_only;
-    bool nbd;                         /* exported over NBD */
-    int ublk;                         /* device number, or -1 */
-    uint64_t bytes;                   /* exact size of the export */
+    bool nbd;       /* exported over NBD */
+    int ublk;       /* device number, or -1 */
+    uint64_t bytes; /* exact size of the export */
+    /* CLOCK_MONOTONIC: until then what reads miss does not enter the cache; 0: it does. */
+    atomic_uint_fast64_t fill_paused_until_ns;
     uint64_t sequential_cutoff_bytes; /* 0: off */
     uint64_t backing_timeout_ns;
     uint32_t dirty_max_percent;

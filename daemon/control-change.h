@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Control requests that change how a volume is served. */
+#ifndef DAEMON_CONTROL_CHANGE_H
+#define DAEMON_CONTROL_CHANGE_H
+
+#include "daemon/control-verbs.h"
+
+/* Each is the answer to the verb of its name, as control_answer. */
+json_t *control_pause_fill(struct control_verbs *verbs, const json_t *request);
+json_t *control_resume_fill(struct control_verbs *verbs, const json_t *request);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pauses of filling. */
+#include "daemon/fill-pause.h"
+
+#include <time.h>
+
+#include "common/log.h"
+
+#define NS_PER_S UINT64_C(1000000000)
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* The wall clock's time in `left_ns`. */
+static const char *time_print(char text[FILL_PAUSE_TIME_TEXT_BYTES], uint64_t left_ns)
+{
+    struct timespec now;
+    struct tm parts;
+    time_t at;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    at = now.tv_sec + (time_t)(((uint64_t)now.tv_nsec + left_ns) / NS_PER_S);
+    gmtime_r(&at, &parts);
+    strftime(text, FILL_PAUSE_TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+void fill_pause_begin(struct volume *volume, uint64_t seconds)
+{
+    char text[FILL_PAUSE_TIME_TEXT_BYTES];
+
+    atomic_store(&volume->fill_paused_until_ns, clock_ns() + seconds * NS_PER_S);
+    log_notice("what is read does not enter the cache for a time", LOG_STR("volume", volume->name),
+               LOG_UINT("seconds", seconds),
+               LOG_STR("until", time_print(text, seconds * NS_PER_S)));
+}
+
+bool fill_pause_end(struct volume *volume)
+{
+    uint64_t until_ns = atomic_exchange(&volume->fill_paused_until_ns, 0);
+
+    if (until_ns != 0)
+        log_notice("what is read enters the cache again", LOG_STR("volume", volume->name),
+                   LOG_STR("reason", "resume-fill"));
+    return until_ns > clock_ns();
+}
+
+uint64_t fill_pause_expire(struct cache *cache, uint64_t now_ns)
+{
+    uint64_t next_ns = UINT64_MAX;
+
+    for (unsigned i = 0; i < volume_count(cache); i++) {
+        struct volume *volume = volume_at(cache, i);
+        uint64_t until_ns = atomic_load(&volume->fill_paused_until_ns);
+
+        if (until_ns == 0)
+            continue;
+        if (until_ns > now_ns)
+            next_ns = until_ns < next_ns ? until_ns : next_ns;
+        /* Unless it was given another end meanwhile, which comes with a kick. */
+        else if (atomic_compare_exchange_strong(&volume->fill_paused_until_ns, &until_ns, 0))
+            log_notice("what is read enters the cache again", LOG_STR("volume", volume->name),
+                       LOG_STR("reason", "the pause is over"));
+    }
+    return next_ns;
+}
+
+void fill_pause_json(const struct volume *volume, json_t *object)
+{
+    uint64_t until_ns = atomic_load(&volume->fill_paused_until_ns), now_ns = clock_ns();
+    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    char text[FILL_PAUSE_TIME_TEXT_BYTES];
+
+    json_object_set_new(object, "fill_paused_until",
+                        left_ns > 0 ? json_string(time_print(text, left_ns)) : json_null());
+    json_object_set_new(object, "fill_paused_seconds",
+                        json_integer((json_int_t)((left_ns + NS_PER_S - 1) / NS_PER_S)));
+}

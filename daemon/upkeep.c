@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A thread for what is due at a time. */
+#include "daemon/upkeep.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "daemon/fill-pause.h"
+
+#define NS_PER_S     UINT64_C(1000000000)
+#define SLEEP_MAX_NS (3600 * NS_PER_S)
+
+struct upkeep {
+    struct service *service;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool kicked, ending;
+};
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* Until `due_ns`, or a kick.  False: it ends. */
+static bool upkeep_sleep(struct upkeep *upkeep, uint64_t due_ns)
+{
+    struct timespec due = {.tv_sec = (time_t)(due_ns / NS_PER_S),
+                           .tv_nsec = (long)(due_ns % NS_PER_S)};
+    int error = 0;
+    bool ending;
+
+    pthread_mutex_lock(&upkeep->lock);
+    while (!upkeep->ending && !upkeep->kicked && error != ETIMEDOUT)
+        error = pthread_cond_timedwait(&upkeep->changed, &upkeep->lock, &due);
+    upkeep->kicked = false;
+    ending = upkeep->ending;
+    pthread_mutex_unlock(&upkeep->lock);
+    return !ending;
+}
+
+static void *upkeep_thread(void *opaque)
+{
+    struct upkeep *upkeep = opaque;
+    uint64_t now_ns, due_ns;
+
+    pthread_setname_np(pthread_self(), "upkeep");
+    do {
+        now_ns = clock_ns();
+        due_ns = fill_pause_expire(upkeep->service->cache, now_ns);
+        if (due_ns > now_ns + SLEEP_MAX_NS)
+            due_ns = now_ns + SLEEP_MAX_NS;
+    } while (upkeep_sleep(upkeep, due_ns));
+    return NULL;
+}
+
+void upkeep_kick(struct upkeep *upkeep)
+{
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->kicked = true;
+    pthread_cond_signal(&upkeep->changed);
+    pthread_mutex_unlock(&upkeep->lock);
+}
+
+static void upkeep_free(struct upkeep *upkeep)
+{
+    pthread_cond_destroy(&upkeep->changed);
+    pthread_mutex_destroy(&upkeep->lock);
+    free(upkeep);
+}
+
+int upkeep_begin(struct upkeep **begun, struct service *service)
+{
+    struct upkeep *upkeep = calloc(1, sizeof(*upkeep));
+    pthread_condattr_t monotonic;
+    int error;
+
+    if (upkeep == NULL)
+        return -ENOMEM;
+    upkeep->service = service;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&upkeep->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&upkeep->lock, NULL);
+    error = -pthread_create(&upkeep->thread, NULL, upkeep_thread, upkeep);
+    if (error) {
+        upkeep_free(upkeep);
+        return error;
+    }
+    *begun = upkeep;
+    return 0;
+}
+
+void upkeep_end(struct upkeep *upkeep)
+{
+    if (upkeep == NULL)
+        return;
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->ending = true;
+    pthread_cond_signal(&upkeep->changed);
+    pthread_mutex_unlock(&upkeep->lock);
+    pthread_join(upkeep->thread, NULL);
+    upkeep_free(upkeep);
+}
