@@ -157,7 +157,10 @@ struct batch_header {
     uint32_t echo_slot;   /* slot of the previous batch's header, 0 without one */
     uint32_t slot_count;  /* slots this batch owns after its header (zeros own slots, too) */
     uint32_t echo_slot_count;
-    uint8_t reserved[32];
+    uint64_t lsn; /* of the batch itself, below those of its new entries; 0 without entries: at or
+                          below the durable mark, all of the batch was durable */
+    uint64_t echo_lsn; /* the same of the previous batch */
+    uint8_t reserved[16];
     struct entry entries[BATCH_ENTRIES_MAX];
     struct entry echo[BATCH_ENTRIES_MAX];
     uint8_t padding[48];

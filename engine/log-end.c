@@ -242,6 +242,23 @@ static void batch_went_wrong(struct shard *shard, struct batch *batch, struct ac
     batch_failed_retry(shard, out);
 }
 
+/* The batch is complete; everything up to the first that is not, or that is only in the device's cache,
+ * is durable. */
+static void durable_advance(struct shard *shard, const struct batch *batch)
+{
+    uint64_t lsn = log_completed_lsn(shard);
+
+    if (shard->config.flash_volatile && !batch->fua && batch->header->entry_count > 0) {
+        if (batch->lsn_first < shard->volatile_first)
+            shard->volatile_first = batch->lsn_first;
+        shard->volatile_last = shard->next_lsn - 1;
+    }
+    if (lsn >= shard->volatile_first)
+        lsn = shard->volatile_first - 1;
+    if (lsn > shard->durable_lsn)
+        shard->durable_lsn = lsn;
+}
+
 void log_batch_done(struct shard *shard, struct batch *batch, int result, struct actions *out)
 {
     uint16_t core = batch->core;
@@ -259,8 +276,7 @@ void log_batch_done(struct shard *shard, struct batch *batch, int result, struct
         batch_count(shard, batch);
         batch_pieces_ended(shard, batch, out);
         batch_free(shard, batch);
-        if (!shard->config.flash_volatile)
-            shard->durable_lsn = log_completed_lsn(shard);
+        durable_advance(shard, batch);
         segment_batch_ended(shard, segment, out);
         batch_failed_retry(shard, out);
     }

@@ -10,10 +10,9 @@
  */
 #include "engine/shard-private.h"
 
-#define MARK_IDLE_NS UINT64_C(500000000)
-
 void log_setup(struct shard *shard)
 {
+    shard->volatile_first = UINT64_MAX;
     shard->batch_free = NULL;
     for (uint32_t i = shard->batch_count; i-- > 0;) {
         shard->batches[i].next = shard->batch_free;
@@ -162,6 +161,7 @@ static void batch_open(struct shard *shard)
     batch->write.iov_count = 1;
     batch->write.headroom = false;
     batch->header->entry_count = 0;
+    batch->header->lsn = 0;
     segment->batches++;
     shard->batch_open = batch;
 }
@@ -187,6 +187,7 @@ static void batch_header_fill(struct shard *shard, struct batch *batch)
     header->slot_count = batch->slot_count;
     header->echo_slot = shard->echo_slot;
     header->echo_slot_count = shard->echo_slot_count;
+    header->echo_lsn = shard->echo_lsn;
     header->echo_count = (uint16_t)shard->echo_count;
     memcpy(header->echo, shard->echo, shard->echo_count * sizeof(struct entry));
 }
@@ -206,6 +207,7 @@ static void batch_remember(struct shard *shard, struct batch *batch)
         shard->echo_count = header->entry_count;
         shard->echo_slot = batch->header_slot;
         shard->echo_slot_count = batch->slot_count;
+        shard->echo_lsn = header->lsn;
     }
 }
 
@@ -321,6 +323,8 @@ uint32_t log_append(struct shard *shard, const struct append *append, struct act
     struct segment *segment = &shard->segments[batch->segment];
     uint64_t epoch = append->epoch;
 
+    if (i == 0)
+        batch->header->lsn = shard->next_lsn++;
     if (append->kind != ENTRY_ABSENT)
         id = slot_take(shard, batch, append);
     if (id != NONE && shard->tags)

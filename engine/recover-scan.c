@@ -22,7 +22,8 @@ static bool batch_ok(const struct shard *shard, struct batch_header *header, uin
            slot + 1 + header->slot_count <= shard->usable_end &&
            recovery_place_ok(shard, header->session, header->generation, header->ring_sequence) &&
            recovery_lsn_ok(shard, header->durable_lsn) &&
-           recovery_lsn_ok(shard, header->watermark) &&
+           recovery_lsn_ok(shard, header->watermark) && recovery_lsn_ok(shard, header->lsn) &&
+           recovery_lsn_ok(shard, header->echo_lsn) &&
            recovery_crc_ok(header, sizeof(*header), &header->crc);
 }
 
@@ -67,7 +68,8 @@ static unsigned char *chunk_block(struct shard *shard, uint32_t slot)
 }
 
 /* One batch's entries, found directly or by its successor's echo. */
-static void batch_replay(struct shard *shard, const struct entry *entries, uint32_t count)
+static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *entries,
+                         uint32_t count)
 {
     struct recovery *recovery = &shard->recovery;
     struct segment_footer *footer = shard->footers[0].footer;
@@ -84,8 +86,9 @@ static void batch_replay(struct shard *shard, const struct entry *entries, uint3
             data = chunk_block(shard, entry.slot);
             if (!data || crc32c(0, data, BLOCK_BYTES) != entry.crc) {
                 /* A tear, unless everything up to here was durable: then it is rot, and no older
-                 * version may take its place (hazard 14). */
-                if (entry.lsn > recovery->durable_lsn || MUTANT(14))
+                 * version may take its place (hazard 14).  The batch's LSN decides: those of
+                 * reinserted entries are older than the copies. */
+                if (lsn > recovery->durable_lsn || MUTANT(14))
                     continue;
                 entry.flags |= ENTRY_POISON;
             }
@@ -109,8 +112,8 @@ static void batch_found(struct shard *shard, const struct batch_header *header, 
     }
     if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
         header->echo_slot < slot && !MUTANT(114))
-        batch_replay(shard, header->echo, header->echo_count);
-    batch_replay(shard, header->entries, header->entry_count);
+        batch_replay(shard, header->echo_lsn, header->echo, header->echo_count);
+    batch_replay(shard, header->lsn, header->entries, header->entry_count);
     if (header->entry_count > 0)
         recovery->previous_slot = slot;
 }

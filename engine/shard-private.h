@@ -419,6 +419,9 @@ struct shard {
     struct footer_buffer footers[FOOTER_BUFFERS];
 
     uint64_t next_lsn, durable_lsn, watermark;
+    /* Volatile flash: completed batches that were not written durably and no flush has covered have
+     * LSNs from here to there; UINT64_MAX and 0: none. */
+    uint64_t volatile_first, volatile_last;
     uint64_t marked_durable, marked_watermark; /* in the last batch header written */
     uint64_t last_append_ns;
     struct batch *batches;
@@ -429,6 +432,7 @@ struct shard {
     uint32_t *writing_by_core;
     struct entry echo[BATCH_ENTRIES_MAX];
     uint32_t echo_count, echo_slot, echo_slot_count;
+    uint64_t echo_lsn;
     uint32_t write_failures; /* in a row */
     uint32_t untrusted_count;
     bool room_short; /* a stalled piece waits for log room, not only for its volume's limit */
@@ -565,6 +569,7 @@ struct append {
     bool fua;
 };
 
+#define MARK_IDLE_NS       UINT64_C(500000000) /* after so long without appends the marks are written */
 #define CLEAN_BATCH_AGE_NS UINT64_C(2000000) /* clean entries wait so long for others */
 
 void log_setup(struct shard *shard);

@@ -381,8 +381,15 @@ uint64_t shard_flush_begin(const struct shard *shard)
 
 void shard_flush_end(struct shard *shard, uint64_t token)
 {
-    if (!shard->recovering && token > shard->durable_lsn)
+    if (shard->recovering)
+        return;
+    if (token >= shard->volatile_last)
+        shard->volatile_first = UINT64_MAX;
+    else if (token >= shard->volatile_first)
+        shard->volatile_first = token + 1;
+    if (token > shard->durable_lsn)
         shard->durable_lsn = token;
+    tick_want(shard, shard->last_append_ns + MARK_IDLE_NS); /* for the mark */
 }
 
 void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_policy *policy)

@@ -132,6 +132,11 @@ static void write_flash(struct host *host, const struct action *action)
                        .kind = EVENT_IO_DONE, .action = action, .result = host->flash_write_error});
         return;
     }
+    if (host->flash_writes + 1 == host->tear_write) {
+        memcpy(host->torn_flash, host->flash, host->flash_bytes);
+        memcpy(host->torn_flash + offset, write->iov[0].iov_base, BLOCK_BYTES);
+        memcpy(host->torn_model, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES);
+    }
     for (uint32_t i = 0; i < write->iov_count; i++) {
         memcpy(host->flash + offset, write->iov[i].iov_base, write->iov[i].iov_len);
         offset += write->iov[i].iov_len;

@@ -25,6 +25,10 @@ struct host {
     uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
     uint64_t notices[16];
     int last_error;
+    /* At flash write number tear_write (1: the first) flash and model are kept as a power cut would
+     * leave them that lets the write's first block land and no other. */
+    uint64_t tear_write;
+    unsigned char *torn_flash, *torn_model;
     uint64_t flash_write_ns;   /* that each of them takes */
     int backing_error;         /* of all that is asked of the backing store */
     uint64_t backing_error_ns; /* when errors of writes come, after they began */

@@ -161,6 +161,33 @@ START_TEST(dirty_block_is_not_invalidated)
 }
 END_TEST
 
+/* A volatile flash and a client that never flushes: after a while the log says that its FUA writes are
+ * durable, so that rot of them is not taken for a tear (hazard 14). */
+START_TEST(fua_writes_are_marked_durable)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, true, 11);
+    struct shard_status status;
+    uint64_t durable;
+
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(host_write(host, 9 + i, 1, 0, 0, PIECE_FUA), 0);
+    shard_status(host->shard, &status);
+    ck_assert_uint_eq(status.durable_lsn, status.next_lsn - 1);
+    durable = host->flash_writes;
+    host_idle(host, 2000000000);
+    ck_assert_uint_eq(host->flash_writes, durable + 1); /* the mark */
+
+    ck_assert_int_eq(host_write(host, 20, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(host_write(host, 21, 1, 0, 0, PIECE_FUA), 0);
+    shard_status(host->shard, &status);
+    ck_assert_uint_lt(status.durable_lsn, status.next_lsn - 2); /* not that of 20 */
+    shard_flush_end(host->shard, shard_flush_begin(host->shard));
+    shard_status(host->shard, &status);
+    ck_assert_uint_eq(status.durable_lsn, status.next_lsn - 1);
+    host_free(host);
+}
+END_TEST
+
 /* The segment with the `absent` also holds what a dead backing store does not take: reclaim keeps it and
  * gives it a place in the ring behind the block's newer record, which must not be hidden by that. */
 START_TEST(absent_in_a_kept_segment_hides_nothing)
@@ -218,6 +245,7 @@ int main(void)
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
     tcase_add_test(cases, dirty_block_is_not_invalidated);
+    tcase_add_test(cases, fua_writes_are_marked_durable);
     tcase_add_loop_test(cases, absent_in_a_kept_segment_hides_nothing, 38, 50);
     tcase_add_test(cases, scan_does_not_wear_a_full_flash);
     return unit_run("engine", cases);
