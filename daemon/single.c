@@ -108,9 +108,7 @@ void single_end(struct single *single)
     if (!single->copying)
         return;
     pthread_join(single->to_client, NULL);
-    /* The client may still hold its end open, and say nothing. */
-    pthread_cancel(single->from_client);
-    pthread_join(single->from_client, NULL);
-    close(single->in);
-    close(single->far);
+    /* The client may still hold its end open, and say nothing: what waits for it ends with the
+     * process. */
+    pthread_detach(single->from_client);
 }
