@@ -146,8 +146,9 @@ bool epoch_may_destage(const struct shard *shard, const struct shard_volume *vol
 {
     const struct epochs *epochs = volume->epochs;
 
-    /* What was recovered waits until all shards serve: a start that is refused changes nothing. */
-    return !epochs || MUTANT(118) ||
+    /* What was recovered waits until all shards serve: a start that is refused changes nothing.  What
+     * a flash that came back is to bring must be destaged before. */
+    return !epochs || shard->draining || MUTANT(118) ||
            (epochs->now > 0 && epoch_at(shard, epochs, shard->tags[id])->number <= epochs->oldest);
 }
 
