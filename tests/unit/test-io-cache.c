@@ -144,6 +144,7 @@ static struct client {
     bool only_read;
     unsigned char *model; /* of its area */
     unsigned char value;
+    struct buffer given; /* memory of its own, of every third */
 } clients[CLIENTS];
 
 static uint64_t draw(struct client *client, uint64_t below)
@@ -189,6 +190,8 @@ static void done(struct request *request)
     if (request->op == REQUEST_READ)
         check_read(client);
     request_release(request);
+    if (request->given != NULL) /* nobody looks at it any more */
+        memset(client->given.data - BLOCK_BYTES, 0xee, 2 * BLOCK_BYTES + request->length);
     if (--client->left == 0)
         io_cores_came();
     else
@@ -276,6 +279,13 @@ static void begin(struct core *core, void *argument)
     struct client *client = argument;
 
     client->core = core;
+    if (client->given.data != NULL) {
+        unsigned char *memory = client->given.data - BLOCK_BYTES;
+
+        client->request.given = &client->given;
+        core_memory_forget(core, memory);
+        core_memory_register(core, memory, client->given.bytes + BLOCK_BYTES);
+    }
     next_request(client);
 }
 
@@ -295,6 +305,12 @@ static void make_clients(void)
         clients[i].index = i;
         clients[i].random = i + 1;
         clients[i].model = calloc(1, AREA_BYTES + 4096);
+        if (i % 3 == 2) {
+            clients[i].given.bytes = REQUEST_GIVEN_BYTES(LENGTH_MAX);
+            clients[i].given.data =
+                aligned_alloc(BLOCK_BYTES, BLOCK_BYTES + REQUEST_GIVEN_BYTES(LENGTH_MAX));
+            clients[i].given.data += BLOCK_BYTES;
+        }
     }
 }
 
