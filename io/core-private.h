@@ -17,7 +17,7 @@ struct request_core;
 
 /* See let_others_run in core.c. */
 struct courtesy {
-    unsigned turns, tries; /* tries: left, before it is given up; 0: it does not pay */
+    unsigned turns, tries; /* tries: left, before it is given up */
     uint64_t not_before_ns, pause_ns;
 };
 

@@ -21,12 +21,12 @@
 #define DEFER_ROUNDS 8u    /* in one turn; what is left waits for the next */
 
 /* See let_others_run. */
-#define COURTESY_TURNS  256u    /* tried that often */
-#define COURTESY_TRIES  16u     /* in vain, before it counts as not worth it */
-#define COURTESY_NS_MIN 2000u   /* shorter: nobody wanted to run */
-#define COURTESY_NS_MAX 500000u /* longer: somebody else's work */
-#define PAUSE_NS_MIN    UINT64_C(1000000000)
-#define PAUSE_NS_MAX    UINT64_C(64000000000)
+#define COURTESY_TURNS   64u     /* tried that often */
+#define COURTESY_TRIES   4u      /* in vain, before it counts as not worth it */
+#define COURTESY_ENTRIES 4u      /* submitted at once: more than one request is under way */
+#define COURTESY_NS_MAX  500000u /* longer: somebody else's work */
+#define PAUSE_NS_MIN     UINT64_C(1000000000)
+#define PAUSE_NS_MAX     UINT64_C(64000000000)
 
 static struct {
     struct core *cores;
@@ -371,22 +371,26 @@ static void wait(struct core *core)
 }
 
 /*
- * A client on our processor, which each of our answers and each of its requests would otherwise make
- * the kernel switch to and from, gets further when it runs before we sleep: it takes all answers and
- * sends all it has, and then we have it at once.  So answers are submitted, then others may run.
- * Tried now and then, kept up while somebody takes the turn and is quick; whoever is not is no such
- * client, and would keep requests waiting: not again for a while, then for longer.  True: completions
- * are there.
+ * A client on our processor that has several requests under way gets further when it runs before we
+ * sleep: it takes all answers and sends all it has, and then we have it at once, where the kernel
+ * would otherwise switch to us and back for each.  So answers are submitted, then others may run.
+ * Tried now and then, and kept up while that brings much at once.  Whoever keeps the processor for
+ * long is no such client, and would keep requests waiting: not again for a while, then for longer.
+ * True: completions are there.
  */
 static bool let_others_run(struct core *core)
 {
     struct courtesy *courtesy = &core->courtesy;
+    unsigned entries = io_uring_sq_ready(&core->ring);
     uint64_t begin_ns, took_ns;
 
-    if (courtesy->tries == 0 &&
-        (++courtesy->turns % COURTESY_TURNS != 0 || core->now_ns < courtesy->not_before_ns))
+    if (entries >= COURTESY_ENTRIES && core->now_ns >= courtesy->not_before_ns)
+        courtesy->tries = COURTESY_TRIES;
+    else if (courtesy->tries > 0)
+        courtesy->tries--;
+    else if (++courtesy->turns % COURTESY_TURNS != 0 || core->now_ns < courtesy->not_before_ns)
         return false;
-    if (io_uring_sq_ready(&core->ring) == 0)
+    if (entries == 0)
         return false;
     io_uring_submit(&core->ring);
     if (io_uring_cq_ready(&core->ring) != 0)
@@ -399,11 +403,8 @@ static bool let_others_run(struct core *core)
         courtesy->not_before_ns = begin_ns + took_ns + courtesy->pause_ns;
         if (courtesy->pause_ns < PAUSE_NS_MAX)
             courtesy->pause_ns *= 2;
-    } else if (took_ns >= COURTESY_NS_MIN) {
-        courtesy->tries = COURTESY_TRIES;
+    } else if (courtesy->tries == COURTESY_TRIES) {
         courtesy->pause_ns = PAUSE_NS_MIN;
-    } else if (courtesy->tries > 0) {
-        courtesy->tries--;
     }
     return false;
 }
