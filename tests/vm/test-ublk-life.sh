@@ -43,11 +43,11 @@ fio --name=small --filename=/dev/ublkb0 --allow_file_create=0 --direct=1 --ioeng
 # The same volume over NBD: each sees what the other wrote.
 over_nbd() { qemu-io -f raw -c "$1" "$(nbd_uri v)" >"$tmpdir/qemu-io.log" || fail "$1: $(cat "$tmpdir/qemu-io.log")"; }
 dd if=/dev/urandom of="$tmpdir/data" bs=64k count=64 status=none
-tr '\0' '\245' </dev/zero | dd of=/dev/ublkb0 bs=256k count=16 iflag=fullblock oflag=direct status=none
+head -c 4M /dev/zero | tr '\0' '\245' | dd of=/dev/ublkb0 bs=256k iflag=fullblock oflag=direct status=none
 over_nbd "read -P 0xa5 0 4M"
 over_nbd "write -P 0x5a 512k 2M"
 dd if=/dev/ublkb0 bs=256k skip=2 count=8 iflag=direct status=none |
-    cmp - <(tr '\0' '\132' </dev/zero | head -c 2M) || fail "the device does not show what was written over NBD"
+    cmp - <(head -c 2M /dev/zero | tr '\0' '\132') || fail "the device does not show what was written over NBD"
 over_nbd "read -P 0xa5 2560k 1536k"
 
 # Discarded and zeroed blocks read as zeros.
