@@ -49,6 +49,8 @@ static void close_client(struct nbd_client *client)
     list_remove(&client->link);
     nbd_watch_end(client->own, client->core);
     core_file_give(client->core, client->file);
+    /* Up to Linux 6.12 the ring keeps the file open while another client's older request waits. */
+    shutdown(client->fd, SHUT_RDWR);
     close(client->fd);
     free(client->slots);
     free(client->input);

@@ -42,7 +42,9 @@ static void count(struct ublk_queue *queue, enum ublk_counter counter, uint64_t 
 
 /* ---- to the kernel -------------------------------------------------------------------------- */
 
-/* All of a turn are submitted at its end, together. */
+/* All of a turn are submitted at its end, together.  Not with a registered file: up to Linux 6.12 no
+ * file that is registered later, of an NBD client, say, is closed while a request with an older one is
+ * under way, and these are for as long as the device is idle. */
 static void command(struct ublk_tag *tag, enum ublk_io_number number, int32_t result)
 {
     struct ublk_queue *queue = tag->queue;
@@ -57,7 +59,6 @@ static void command(struct ublk_tag *tag, enum ublk_io_number number, int32_t re
     io_uring_prep_rw(IORING_OP_URING_CMD, sqe, queue->fd, NULL, 0, 0);
     sqe->cmd_op = ublk_io_opcode(number, queue->encoded);
     memcpy(sqe->cmd, &own, sizeof(own));
-    core_sqe_file(queue->core, sqe, queue->file);
     core_sqe_to(sqe, &tag->op);
     tag->state = TAG_FETCHING;
     queue->fetching++;
@@ -72,7 +73,6 @@ static void check_end(struct ublk_queue *queue)
     if (queue->ended == queue->depth) {
         queue->opened = false;
         core_memory_forget(queue->core, queue->memory);
-        core_file_give(queue->core, queue->file);
         queue->told(queue, UBLK_QUEUE_ENDED);
     } else if (queue->leaving && queue->serving == 0) {
         queue->opened = false;
@@ -244,7 +244,6 @@ int ublk_queue_create(struct ublk_queue *queue, uint32_t io_bytes)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *map;
 
-    queue->file = -1;
     queue->io_bytes = io_bytes;
     queue->descriptions_bytes = queue->depth * sizeof(struct ublk_io_description);
     queue->descriptions_bytes = (queue->descriptions_bytes + page - 1) / page * page;
@@ -295,7 +294,6 @@ static void open_here(struct core *core, struct core_message *message)
 {
     struct ublk_queue *queue = container_of(message, struct ublk_queue, message);
 
-    queue->file = core_file_take(core, queue->fd);
     core_memory_register(core, queue->memory, queue->memory_bytes);
     for (unsigned i = 0; i < queue->depth; i++)
         command(&queue->tags[i], UBLK_IO_FETCH, 0);

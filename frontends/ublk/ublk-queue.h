@@ -73,7 +73,6 @@ struct ublk_queue {
     uint32_t io_bytes;
 
     /* The core's. */
-    int file; /* slot in the ring's table, or -1 */
     unsigned fetching, serving, ended;
     bool opened, leaving;
     int error;
