@@ -19,6 +19,7 @@
 #define TIMES_PER_SAMPLE 4u
 #define BINS_PER_OCTAVE  16u
 #define RATE_ONE         (UINT64_C(1) << 32)
+#define RATE_FIRST       (RATE_ONE / 8) /* all blocks of a small volume would cost too much */
 #define WEIGHT_MAX       262144.0 /* sampled reads; then all counts are halved: old ones fade */
 
 struct node {
@@ -51,7 +52,7 @@ struct mrc *mrc_init(void *memory, uint32_t samples)
     assert(samples >= 64 && samples <= 1u << 20 && (samples & (samples - 1)) == 0);
     memset(memory, 0, mrc_bytes(samples));
     mrc->samples = samples;
-    mrc->threshold = RATE_ONE;
+    mrc->threshold = RATE_FIRST;
     mrc->nodes = (void *)(mrc + 1);
     mrc->buckets = (void *)(mrc->nodes + samples);
     mrc->heap = mrc->buckets + samples;

@@ -75,8 +75,9 @@ for mode in $modes; do
     client "$mode" 'write -P 4 2M 64k' 'write -P 4 3M 64k' flush 'read -P 1 0 1M' 'read -P 4 2M 64k'
 done
 timeout 60 "$builddir/blkcachectl" -s "$control_socket" flush --wait >/dev/null || fail "flush"
+state_is_ok() { [ "$(volume "$1" state)" = ok ]; }
 for mode in $modes; do
-    expect "state of $mode" "$(volume "$mode" state)" ok
+    wait_until 20 state_is_ok "$mode" # each shard asks the store again, after its pause
     nbdcopy "$(nbd_uri "$mode")" "$tmpdir/seen"
     nbdcopy "$(store_uri "$mode")" "$tmpdir/held"
     cmp "$tmpdir/seen" "$tmpdir/held" || fail "$mode: the backing store differs"
