@@ -88,7 +88,7 @@ void sim_fault_step(struct sim_world *world)
     if (sim_random_ppm(&world->fault_random, faults->rot_ppm))
         rot(world);
     come_and_go(world, world->flash,
-                (world->phase == PHASE_RECOVER ? 20 : 1) * faults->flash_gone_ppm);
+                (world->phase == PHASE_RECOVER ? 5 : 1) * faults->flash_gone_ppm);
     /* It lost power while it was out. */
     if (world->attach.loss >= LOSS_PASSING && disk_is_removed(world->flash) &&
         disk_in_flight(world->flash) == 0 && sim_random_ppm(&world->fault_random, 1000)) {

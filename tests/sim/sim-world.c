@@ -186,6 +186,10 @@ static uint64_t next_event_ns(struct sim_world *world)
             next = world->cores[i].stalled_until_ns;
     if (sim_attach_next_ns(world) < next)
         next = sim_attach_next_ns(world);
+    /* Whoever waits for clean asks again. */
+    if ((world->phase == PHASE_ATTACH || world->phase == PHASE_DRAIN) &&
+        world->boot.destage_ns > world->now_ns && world->boot.destage_ns < next)
+        next = world->boot.destage_ns;
     if (world->phase == PHASE_SERVE && !world->client.quiet &&
         world->client.next_ns > world->now_ns && world->client.next_ns < next)
         next = world->client.next_ns;
