@@ -144,15 +144,19 @@ static void mark_note(struct work *work, uint16_t shard, uint64_t durable_lsn)
         mark->durable_lsn = durable_lsn;
 }
 
+static void newest_note(struct work *work, uint16_t shard, uint64_t lsn)
+{
+    struct mark *mark = lsn != 0 ? mark_of(work, shard, lsn_session(lsn)) : NULL;
+
+    if (mark != NULL && lsn > mark->newest_lsn)
+        mark->newest_lsn = lsn;
+}
+
 static void entries_note(struct work *work, uint16_t shard, const struct entry *entries,
                          uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct mark *mark = mark_of(work, shard, lsn_session(entries[i].lsn));
-
-        if (mark != NULL && entries[i].lsn > mark->newest_lsn)
-            mark->newest_lsn = entries[i].lsn;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        newest_note(work, shard, entries[i].lsn);
 }
 
 static uint64_t durable_mark(const struct work *work, uint16_t shard, uint64_t session)
@@ -284,6 +288,7 @@ static void batches_note(struct work *work, const struct image_segment *segment)
             continue;
         work->check->counts.batches++;
         mark_note(work, segment->shard, found->header->durable_lsn);
+        newest_note(work, segment->shard, found->header->lsn);
         entries_note(work, segment->shard, found->header->entries, found->header->entry_count);
     }
 }
@@ -368,6 +373,7 @@ static void closed_segment_check(struct work *work, const struct image_segment *
         told = !covered; /* once for each batch */
     }
     mark_note(work, segment->shard, footer->durable_lsn);
+    newest_note(work, segment->shard, footer->lsn_last);
     entries_note(work, segment->shard, footer->entries, footer->entry_count);
 }
 

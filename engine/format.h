@@ -209,7 +209,8 @@ struct segment_footer {
     uint16_t shard;
     uint16_t reserved0;
     uint32_t entry_count;
-    uint8_t reserved[48];
+    uint64_t lsn_last; /* the last that was issued when its last batch was written */
+    uint8_t reserved[40];
     struct entry entries[];
 };
 static_assert(offsetof(struct segment_footer, entries) == 128, "footer entries at 128");

@@ -133,6 +133,7 @@ static void segment_open(struct shard *shard)
     segment->footer = (uint8_t)buffer;
     shard->footers[buffer].segment = index;
     shard->footers[buffer].footer->entry_count = 0;
+    shard->footers[buffer].footer->lsn_last = 0;
     shard->open_segment = index;
     shard->echo_count = 0;
     shard->echo_slot = shard->echo_slot_count = 0;
@@ -202,6 +203,7 @@ static void batch_remember(struct shard *shard, struct batch *batch)
     memcpy(&footer->entries[footer->entry_count], header->entries,
            header->entry_count * sizeof(struct entry));
     footer->entry_count += header->entry_count;
+    footer->lsn_last = shard->next_lsn - 1;
     if (header->entry_count > 0) {
         memcpy(shard->echo, header->entries, header->entry_count * sizeof(struct entry));
         shard->echo_count = header->entry_count;

@@ -54,6 +54,7 @@ void recovery_scan_start(struct shard *shard, uint32_t index, bool replaying, st
     if (replaying) {
         shard->footers[0].segment = index;
         shard->footers[0].footer->entry_count = 0;
+        shard->footers[0].footer->lsn_last = 0;
     }
     chunk_load(shard, out);
 }
@@ -74,6 +75,8 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
     struct recovery *recovery = &shard->recovery;
     struct segment_footer *footer = shard->footers[0].footer;
 
+    if (lsn > footer->lsn_last)
+        footer->lsn_last = lsn;
     for (uint32_t i = 0; i < count; i++) {
         struct entry entry = entries[i];
         const unsigned char *data;
@@ -94,6 +97,8 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
             }
         }
         footer->entries[footer->entry_count++] = entry;
+        if (entry.lsn > footer->lsn_last)
+            footer->lsn_last = entry.lsn;
         recovery_entry_replay(shard, recovery->scan_segment, &entry);
     }
 }

@@ -104,7 +104,7 @@ static bool footer_ok(const struct shard *shard, struct segment_footer *footer, 
            footer->shard == shard->config.shard && footer->entry_count <= shard->segment_slots &&
            recovery_place_ok(shard, footer->session, footer->generation, footer->ring_sequence) &&
            recovery_lsn_ok(shard, footer->durable_lsn) &&
-           recovery_lsn_ok(shard, footer->watermark) &&
+           recovery_lsn_ok(shard, footer->watermark) && recovery_lsn_ok(shard, footer->lsn_last) &&
            (recovery_crc_ok(footer, sizeof(*footer) + footer->entry_count * sizeof(struct entry),
                             &footer->crc) ||
             MUTANT(208));
