@@ -151,6 +151,7 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct ac
                                 .frame = id},
                out);
     volume->counters.flash_fill_blocks++;
+    volume->counters.flash_promote_blocks += !drop;
     return true;
 }
 
