@@ -372,8 +372,8 @@ json_t *control_status(struct service *service)
     cache_status(service->cache, &status);
     cache_facts(service->cache, &facts);
     return json_pack(
-        "{s:s, s:i, s:s, s:f, s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:f, s:b, s:o}, s:{s:o, s:o}, "
-        "s:b, s:o, s:o, s:o}",
+        "{s:s, s:i, s:s, s:f, s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:f, s:b, s:o}, "
+        "s:{s:o, s:f, s:o, s:o}, s:b, s:o, s:o, s:o}",
         "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
         service_state_name((enum service_state)atomic_load(&service->state)), "uptime_seconds",
         control_uptime_seconds(service), "config", service->config_path, "control",
@@ -382,7 +382,9 @@ json_t *control_status(struct service *service)
         number(status.frames_total << BLOCK_SHIFT), "used_bytes",
         number(status.frames_used << BLOCK_SHIFT), "recovery", "seconds", facts.recovery_seconds,
         "stopped_cleanly", (int)facts.started_clean, "blocks", number(status.recovery_entries),
-        "metadata", "bytes", number(status.memory_bytes), "stalled_writes",
+        "metadata", "bytes", number(status.memory_bytes), "bytes_per_block",
+        (double)status.memory_bytes / (double)(status.slots_total ? status.slots_total : 1),
+        "buffer_bytes", number(status.buffer_bytes), "stalled_writes",
         number(status.stalled_pieces), "buffers_registered", (int)facts.buffers_registered,
         "notices", notices_json(&facts), "nbd", control_nbd(service), "volumes",
         control_volumes(service));

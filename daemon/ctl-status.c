@@ -181,7 +181,9 @@ static void print_flash(const json_t *status)
            percent(number_of(flash, "dirty_bytes"), capacity));
     printf("  ram       %s of %s used", size_of(one, ram, "used_bytes"),
            size_of(other, ram, "bytes"));
-    printf(", %s of metadata\n", size_of(one, json_object_get(status, "metadata"), "bytes"));
+    printf(", %s of metadata (%.1f bytes per block of flash)\n",
+           size_of(one, json_object_get(status, "metadata"), "bytes"),
+           real_of(json_object_get(status, "metadata"), "bytes_per_block"));
 }
 
 static void print_nbd(const json_t *status)

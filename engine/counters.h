@@ -19,7 +19,7 @@
     X(zero_blocks, "blocks zeroed or trimmed by clients")                                     \
     X(fill_blocks, "blocks that entered the RAM tier after a miss")                           \
     X(flash_fill_blocks, "clean blocks appended to flash")                                    \
-    X(flash_promote_blocks, "of these, blocks that earned it; the rest filled free room")       \
+    X(flash_promote_blocks, "of these, blocks that earned it; the rest filled free room")     \
     X(flash_reinsert_blocks, "hot blocks appended again by reclaim")                          \
     X(flash_write_blocks, "data blocks of writes appended to flash")                          \
     X(flash_batches, "batches written to flash: device writes")                               \

@@ -261,6 +261,12 @@ void log_seal_event(struct shard *shard, uint16_t core, struct actions *out)
     log_seal(shard, core, out);
 }
 
+void log_hurry(struct shard *shard)
+{
+    if (shard->batch_open)
+        shard->batch_open->urgent = true;
+}
+
 /* ---- appending -------------------------------------------------------------------------- */
 
 static void batch_data_add(struct batch *batch, unsigned char *data)
@@ -308,7 +314,7 @@ static uint32_t slot_take(struct shard *shard, struct batch *batch, const struct
 
     assert(!(slot->bits & SLOT_LINKED));
     batch->slot_count++;
-    slot->bits = SLOT_PENDING | (append->reinserted ? 1 : 0);
+    slot->bits = (uint16_t)(SLOT_PENDING | append->use);
     if (append->kind == ENTRY_ZERO)
         slot->bits |= SLOT_ZERO | (append->flags & ENTRY_HOLE ? SLOT_HOLE : 0);
     slot->crc = append->crc;

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The RAM tier: a FIFO of frames with second chance, and the ghost queue.
+ * The RAM tier: a FIFO of frames with second chance.
  *
- *   miss -> filling -> resident --(not used again)--> ghost, or flash while it has free room
+ *   miss -> filling -> resident --(used often enough, or flash has free room)--> flash
  *                        |
- *                        +-(used again)--> appended to flash, stays until it is cold
+ *                        +-(else)--> ghost
  *
  * A frame's content never changes while it is linked or pinned; a write to its block unlinks it.
  */
 #include "common/hash.h"
 #include "engine/shard-private.h"
 
-#define GHOST_WAYS     16u
 #define RESERVE_FRAMES 512u
 #define NEAR_ACCESSES  64u /* hits so soon after the fill are one request in pieces */
 
@@ -55,7 +54,7 @@ static void frame_kill(struct shard *shard, uint32_t id)
         frame_free(shard, id);
 }
 
-uint32_t ram_take(struct shard *shard, uint64_t key)
+uint32_t ram_take(struct shard *shard, uint64_t key, bool sequential)
 {
     uint32_t id = shard->frame_free_first;
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
@@ -66,7 +65,7 @@ uint32_t ram_take(struct shard *shard, uint64_t key)
     if (shard->frame_free_first == NONE)
         shard->frame_free_last = NONE;
     shard->frames_free--;
-    shard->slots[id].bits = FRAME_FILLING;
+    shard->slots[id].bits = FRAME_FILLING | (sequential ? FRAME_SEQUENTIAL : 0);
     frame_of(shard, id)->filled_at = shard->accesses;
     frame_of(shard, id)->debt = volume->around_writes;
     index_insert(shard, id, key);
@@ -84,17 +83,18 @@ void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
         return;
     }
     slot->crc = crc;
-    if (ghost_take(shard, slot_key(slot)))
-        slot->bits |= 1; /* was here before: it goes to flash when it leaves RAM */
+    slot->bits |= (uint16_t)ghost_take(shard, slot_key(slot));
+    slot_used(slot);
 }
 
 void ram_hit(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
 
-    if (shard->accesses - frame_of(shard, id)->filled_at > NEAR_ACCESSES &&
-        (slot->bits & SLOT_USE) < 3)
-        slot->bits++;
+    if (shard->accesses - frame_of(shard, id)->filled_at <= NEAR_ACCESSES)
+        return;
+    slot_used(slot);
+    slot->bits |= FRAME_HIT;
 }
 
 /* Changes whenever a block of the key's region (or of one that shares its counter) is written. */
@@ -125,7 +125,8 @@ void ram_promoted(struct shard *shard, uint32_t id)
         frame_kill(shard, id);
 }
 
-static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct actions *out)
+static bool frame_promote(struct shard *shard, uint32_t id, bool drop, bool earned,
+                          struct actions *out)
 {
     struct slot *slot = &shard->slots[id];
     uint64_t key = slot_key(slot);
@@ -148,11 +149,19 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, struct ac
                                 .crc = slot->crc,
                                 .count = 1,
                                 .data = shard_frame(shard, id),
+                                .use = slot->bits & SLOT_USE,
                                 .frame = id},
                out);
     volume->counters.flash_fill_blocks++;
-    volume->counters.flash_promote_blocks += !drop;
+    volume->counters.flash_promote_blocks += earned;
     return true;
+}
+
+/* While flash has free room, everything enters it; but what the backing store reads fastest, long
+ * runs, leaves half of it to other blocks. */
+static bool flash_has_room(const struct shard *shard, const struct slot *slot)
+{
+    return shard->free_count > (slot->bits & FRAME_SEQUENTIAL ? shard->config.segments / 2 : 0);
 }
 
 /* One look of the hand at one frame. */
@@ -160,7 +169,7 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
 {
     struct slot *slot = &shard->slots[id];
     bool pinned = atomic_load_explicit(&frame_of(shard, id)->pins, memory_order_acquire) > 0;
-    bool on_flash;
+    bool on_flash, again, room;
     uint32_t flash;
 
     if (slot->bits & (FRAME_FILLING | FRAME_PROMOTING) || pinned)
@@ -172,17 +181,18 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     if (!(slot->bits & SLOT_LINKED))
         return; /* free */
     flash = index_flash(shard, slot_key(slot));
+    again = slot->bits & FRAME_HIT;
+    slot->bits &= (uint16_t)~FRAME_HIT;
     on_flash = flash != NONE && !(shard->slots[flash].bits & SLOT_BAD);
-    if (slot->bits & SLOT_USE) {
-        slot->bits--;
-        if (!on_flash)
-            frame_promote(shard, id, false, out);
+    room = flash_has_room(shard, slot);
+    if (!on_flash &&
+        (room || heat_admits(shard, slot->bits & SLOT_USE, slot->bits & FRAME_SEQUENTIAL)) &&
+        frame_promote(shard, id, !again, !room, out))
         return;
-    }
-    if (!on_flash && shard->free_count > 0 && frame_promote(shard, id, true, out))
+    if (again)
         return;
     if (!on_flash)
-        ghost_add(shard, slot_key(slot));
+        ghost_add(shard, slot_key(slot), slot->bits & SLOT_USE);
     frame_kill(shard, id);
 }
 
@@ -202,37 +212,4 @@ void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out)
         frame_consider(shard, shard->slot_count + shard->frame_hand, out);
         shard->frame_hand = (shard->frame_hand + 1) % shard->frame_count;
     }
-}
-
-/* ---- the ghost queue: fingerprints of blocks that left RAM unused, a FIFO in each set ----------
- */
-
-static uint16_t *ghost_set(const struct shard *shard, uint64_t key, uint16_t *fingerprint)
-{
-    uint64_t hash = hash_mix64(key ^ UINT64_C(0x6768306f7374));
-
-    *fingerprint = (uint16_t)(hash | 1); /* 0 is an empty place */
-    return &shard->ghosts[GHOST_WAYS * ((hash >> 32) * shard->ghost_sets >> 32)];
-}
-
-void ghost_add(struct shard *shard, uint64_t key)
-{
-    uint16_t fingerprint, *set = ghost_set(shard, key, &fingerprint);
-
-    memmove(set + 1, set, (GHOST_WAYS - 1) * sizeof(*set));
-    set[0] = fingerprint;
-}
-
-bool ghost_take(struct shard *shard, uint64_t key)
-{
-    uint16_t fingerprint, *set = ghost_set(shard, key, &fingerprint);
-
-    for (uint32_t i = 0; i < GHOST_WAYS; i++) {
-        if (set[i] != fingerprint)
-            continue;
-        memmove(set + i, set + i + 1, (GHOST_WAYS - 1 - i) * sizeof(*set));
-        set[GHOST_WAYS - 1] = 0;
-        return true;
-    }
-    return false;
 }

@@ -91,8 +91,7 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
         piece->error = -EIO;
         return SOURCE_NONE;
     }
-    if ((s->bits & SLOT_USE) < 3)
-        s->bits++;
+    slot_used(s);
     if (s->bits & SLOT_ZERO) {
         piece->zero_mask |= UINT64_C(1) << i;
         volume->counters.zero_hit_blocks++;
@@ -149,6 +148,7 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
     volume->counters.read_pieces++;
     volume->counters.read_blocks += piece->count;
     mrc_note(volume, piece);
+    shard->heat.clock += piece->flags & PIECE_NO_FILL ? 0 : piece->count;
     read_blocks(shard, piece, volume, 0, piece->count, out);
     if (piece->ios == 0)
         action_reply(out, piece, piece->error);
@@ -244,7 +244,7 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
         if (flash != NONE && !(shard->slots[flash].bits & SLOT_BAD) &&
             !loss_bypasses(shard, &shard->slots[flash]))
             continue;
-        piece->frame[i] = ram_take(shard, key);
+        piece->frame[i] = ram_take(shard, key, piece->flags & PIECE_SEQUENTIAL);
         if (piece->frame[i] == NONE)
             break;
         filled |= UINT64_C(1) << i;
@@ -291,6 +291,7 @@ void read_fill_done(struct shard *shard, const struct event *event, struct actio
             volume->counters.fill_blocks++;
     }
     ram_reserve(shard, out);
+    heat_age(shard);
     if (--piece->ios == 0)
         action_reply(out, piece, piece->error);
 }

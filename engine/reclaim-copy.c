@@ -82,8 +82,7 @@ static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
 static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
-    uint32_t slot = reclaim->read_slot + i, id;
-    uint16_t use = shard->slots[slot].bits & SLOT_USE;
+    uint32_t slot = reclaim->read_slot + i;
     uint64_t key = slot_key(&shard->slots[slot]);
     const struct entry *entry = footer_entry(shard, slot);
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
@@ -92,7 +91,7 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
         return;
     if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
         return;
-    id = log_append(
+    log_append(
         shard,
         &(struct append){.key = key,
                          .lsn = entry->lsn,
@@ -103,9 +102,9 @@ static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
                          .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
                          .frame = NONE,
                          .from = slot,
+                         .use = shard->slots[slot].bits & SLOT_USE,
                          .reinserted = true},
         out);
-    shard->slots[id].bits = (uint16_t)((shard->slots[id].bits & ~SLOT_USE) | (use ? use - 1u : 0));
     if (MUTANT(104))
         index_drop(shard, slot);
     reclaim->outstanding++;

@@ -17,7 +17,8 @@
 #include "common/crc32c.h"
 #include "engine/shard-private.h"
 
-#define KEEP_PERCENT  60u /* hotter segments are kept in place: bounds the write amplification */
+#define KEEP_PERCENT \
+    60u /* of a segment are appended again at most: bounds the write amplification */
 #define IDLE_RETRY_NS UINT64_C(100000000)
 #define READY_BYTES   (32u << 20)
 #define READY_MIN     5u
@@ -27,7 +28,7 @@ uint32_t ready_target(const struct shard *shard)
 {
     /* After a crash each of them is scanned for batches. */
     uint32_t target = READY_BYTES / shard->config.segment_bytes;
-    uint32_t most = shard->config.segments / 8;
+    uint32_t most = shard->config.segments / 64;
 
     target = target < most ? target : most;
     return target < READY_MIN ? READY_MIN : target;
@@ -398,7 +399,7 @@ static void choose(struct shard *shard, struct actions *out)
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t index = shard->ring_oldest;
     struct census census;
-    bool full;
+    uint32_t most = (shard->usable_end - SEGMENT_HEADER_SLOTS) * KEEP_PERCENT / 100, hot;
 
     if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed ||
         shard->held)
@@ -416,11 +417,9 @@ static void choose(struct shard *shard, struct actions *out)
     reclaim->victim = index;
     reclaim->never_used = false;
     census = segment_census(shard, index);
-    full = (census.hot + census.dirty) * 100 >
-           KEEP_PERCENT * (shard->usable_end - SEGMENT_HEADER_SLOTS);
     if (census.dirty > 0 && census.stuck == census.dirty) {
         /* A dead backing store must not pin every segment with a block or two. */
-        if (full || census.copyable < census.dirty)
+        if (census.hot + census.dirty > most || census.copyable < census.dirty)
             keep_start(shard, index, out);
         else
             reclaim_start(shard, index, true, true, out);
@@ -428,10 +427,10 @@ static void choose(struct shard *shard, struct actions *out)
                !MUTANT(207)) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         reclaim_retry(shard, RETRY_NS);
-    } else if (full) {
+    } else if ((hot = heat_cull(shard, index, most)) == NONE) {
         keep_start(shard, index, out);
     } else {
-        reclaim_start(shard, index, census.hot > 0, false, out);
+        reclaim_start(shard, index, hot > 0, false, out);
     }
 }
 

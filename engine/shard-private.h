@@ -3,7 +3,8 @@
  * The inside of a shard, shared by the files of engine/.
  *
  *   index.c           slots and their hash chains: which record is a block's newest
- *   ram.c             RAM frames, the ghost queue, promotion to flash
+ *   ram.c             RAM frames, promotion to flash
+ *   heat.c            use counters: what enters flash, and what stays; ghost.c: of what left
  *   log.c             appending: batches and the open segment
  *   log-end.c         batches that are on flash or failed; closing segments
  *   read.c            reads, fills, healing
@@ -40,24 +41,28 @@
 
 /* ---- slots ------------------------------------------------------------------------------ */
 
+#define USE_BITS 4
+#define USE_MAX  15u
+
 enum slot_bits {
-    SLOT_USE = 3,       /* 2-bit use counter */
-    SLOT_LINKED = 4,    /* in the index */
-    SLOT_PENDING = 8,   /* appended, its batch is not on flash yet: no reader may see it */
-    SLOT_DIRTY = 16,    /* newer than the flushed backing store */
-    SLOT_ZERO = 32,     /* reads as zeros, no data on flash */
-    SLOT_HOLE = 64,     /* with SLOT_ZERO: the backing store may deallocate */
-    SLOT_BAD = 128,     /* data failed their CRC: clean ones count as missed, dirty ones are EIO */
-    SLOT_WRITTEN = 256, /* dirty, written to the backing store, not flushed there yet (I4) */
-    SLOT_DESTAGING = 512, /* in a destage run */
-    /* frames only */
-    FRAME_FILLING = 1024,   /* the backing read is under way */
-    FRAME_PROMOTING = 2048, /* in a batch */
-    FRAME_DEAD = 4096,      /* out of the index; free as soon as nobody uses it */
-    FRAME_DROP = 8192,      /* leaves RAM when the promotion is done */
-    /* flash slots again */
-    SLOT_UNREADABLE = 16384, /* dirty, the flash failed to read it: destaging tries it again */
-    SLOT_KEPT = 32768,       /* shard_attach_keep */
+    SLOT_USE = USE_MAX,  /* 4-bit use counter, see heat.c */
+    SLOT_LINKED = 16,    /* in the index */
+    SLOT_PENDING = 32,   /* appended, its batch is not on flash yet: no reader may see it */
+    SLOT_DIRTY = 64,     /* newer than the flushed backing store */
+    SLOT_ZERO = 128,     /* reads as zeros, no data on flash */
+    SLOT_HOLE = 256,     /* with SLOT_ZERO: the backing store may deallocate */
+    SLOT_BAD = 512,      /* data failed their CRC: clean ones count as missed, dirty ones are EIO */
+    SLOT_WRITTEN = 1024, /* dirty, written to the backing store, not flushed there yet (I4) */
+    SLOT_DESTAGING = 2048,  /* in a destage run */
+    SLOT_UNREADABLE = 4096, /* dirty, the flash failed to read it: destaging tries it again */
+    SLOT_KEPT = 32768,      /* shard_attach_keep */
+    /* frames only; these share bits with states that a frame never has */
+    FRAME_SEQUENTIAL = SLOT_HOLE, /* read as part of a long run */
+    FRAME_DROP = SLOT_UNREADABLE, /* leaves RAM when the promotion is done */
+    FRAME_HIT = SLOT_DESTAGING,   /* used since the hand looked at it */
+    FRAME_FILLING = 8192,         /* the backing read is under way */
+    FRAME_PROMOTING = 16384,      /* in a batch */
+    FRAME_DEAD = SLOT_KEPT,       /* out of the index; free as soon as nobody uses it */
 };
 
 struct slot {
@@ -101,6 +106,18 @@ struct frame {
     atomic_uint pins;   /* sends under way, lock-free */
     uint32_t filled_at; /* shard->accesses then: near hits are one request in pieces */
     uint64_t debt;      /* volume's around_writes at the fill (hazard 8) */
+};
+
+/* ---- heat ---------------------------------------------------------------------------------- */
+
+#define GHOST_WAYS     16u
+#define GHOST_USE_BITS USE_BITS
+
+struct heat {
+    unsigned bar;     /* least use counter that enters flash */
+    uint32_t cursor;  /* next slot to be halved; slot_count: none until the next time */
+    uint64_t clock;   /* block accesses, without those of bypassed streams */
+    uint64_t aged_at; /* its value when the last time began */
 };
 
 /* ---- segments --------------------------------------------------------------------------- */
@@ -404,6 +421,7 @@ struct shard {
     uint32_t frame_free_first, frame_free_last, frames_free, frame_hand;
     uint16_t *ghosts;
     uint32_t ghost_sets;
+    struct heat heat;
     uint32_t accesses;
     uint32_t generations[GENERATIONS]; /* counts writes by region: was a missed block written while
                                           it was read? */
@@ -542,15 +560,32 @@ static inline uint64_t slot_offset(const struct shard *shard, uint32_t slot)
 
 void ram_init(struct shard *shard);
 uint32_t *ram_generation(struct shard *shard, uint64_t key);
-uint32_t ram_take(struct shard *shard, uint64_t key); /* a filling frame, or NONE */
+uint32_t ram_take(struct shard *shard, uint64_t key, bool sequential); /* filling, or NONE */
 void ram_filled(struct shard *shard, uint32_t id, uint32_t crc);
 void ram_hit(struct shard *shard, uint32_t id);
 void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of date */
 void ram_promoted(struct shard *shard, uint32_t id);
 void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out);
 void ram_reserve(struct shard *shard, struct actions *out);
-void ghost_add(struct shard *shard, uint64_t key);
-bool ghost_take(struct shard *shard, uint64_t key);
+
+/* ---- heat.c, ghost.c ---------------------------------------------------------------------- */
+
+/* Whether a clean block that was used so often goes to flash when it leaves RAM. */
+bool heat_admits(const struct shard *shard, unsigned use, bool sequential);
+/* Chooses at most `most` clean blocks of the victim that are to be appended again: the use counters
+ * of the others are 0 then.  Returns their number; NONE: too many blocks are used too often. */
+uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most);
+void heat_age(struct shard *shard); /* now and then, not for hits */
+
+void ghost_add(struct shard *shard, uint64_t key, unsigned use); /* 0: nothing to remember */
+unsigned ghost_take(struct shard *shard, uint64_t key);          /* how often it was used */
+void ghost_age(struct shard *shard, uint32_t first, uint32_t count);
+
+/* It is in the cache and was used. */
+static inline void slot_used(struct slot *slot)
+{
+    slot->bits = (uint16_t)(slot->bits + ((slot->bits & SLOT_USE) < USE_MAX));
+}
 
 /* ---- log.c ------------------------------------------------------------------------------ */
 
@@ -565,14 +600,16 @@ struct append {
     struct piece *piece;
     uint32_t frame; /* promoted from, or NONE */
     uint32_t from;  /* with an LSN: the slot it was in, whose epoch it keeps */
+    unsigned use;   /* its use counter to begin with */
     bool reinserted;
     bool fua;
 };
 
 #define MARK_IDLE_NS       UINT64_C(500000000) /* after so long without appends the marks are written */
-#define CLEAN_BATCH_AGE_NS UINT64_C(2000000) /* clean entries wait so long for others */
+#define CLEAN_BATCH_AGE_NS UINT64_C(1000000000) /* clean entries alone wait so long for others */
 
 void log_setup(struct shard *shard);
+void log_hurry(struct shard *shard); /* somebody waits for a pending entry */
 void log_mark(struct shard *shard, struct actions *out);
 bool log_room(const struct shard *shard, uint32_t entries, bool reclaim);
 uint32_t log_append(struct shard *shard, const struct append *append, struct actions *out);

@@ -2,6 +2,8 @@
 /* A shard from outside: memory, events in, actions out, status. */
 #include "engine/shard-private.h"
 
+#define BUFFER_BYTES (SCRATCH_BYTES + BATCH_ENTRIES_MAX * BLOCK_BYTES)
+
 /* ---- memory ----------------------------------------------------------------------------- */
 
 /* Hands out parts of one block of memory; without a base it only counts. */
@@ -32,7 +34,7 @@ static void geometry_set(struct shard *shard, const struct shard_config *config)
     shard->slot_count = config->segments << shard->segment_shift;
     shard->frame_count = config->ram_frames;
     shard->bucket_count = shard->slot_count + shard->frame_count;
-    shard->ghost_sets = shard->slot_count / 16;
+    shard->ghost_sets = shard->slot_count / GHOST_WAYS;
     shard->batch_count = 2u * config->cores + 16;
     if (shard->config.epochs_max == 0)
         shard->config.epochs_max = EPOCHS_MAX;
@@ -53,7 +55,7 @@ static void memory_carve(struct shard *shard, struct carver *carver)
             carve(carver, (size_t)volumes * shard->config.epochs_max * sizeof(struct epoch), 64);
     }
     shard->buckets = carve(carver, (size_t)shard->bucket_count * sizeof(uint32_t), 64);
-    shard->ghosts = carve(carver, (size_t)shard->ghost_sets * 16 * sizeof(uint16_t), 64);
+    shard->ghosts = carve(carver, (size_t)shard->ghost_sets * GHOST_WAYS * sizeof(uint16_t), 64);
     shard->frames = carve(carver, (size_t)shard->frame_count * sizeof(struct frame), 64);
     shard->segments = carve(carver, (size_t)shard->config.segments * sizeof(struct segment), 64);
     shard->order = carve(carver, (size_t)shard->config.segments * sizeof(struct window_item), 64);
@@ -108,6 +110,7 @@ struct shard *shard_create(const struct shard_config *config, void *memory)
     piece_list_init(&shard->blocked);
     piece_list_init(&shard->paced);
     ram_init(shard);
+    shard->heat.cursor = shard->slot_count;
     log_setup(shard);
     destage_init(shard);
     shard->held = config->held;
@@ -499,7 +502,8 @@ void shard_status(const struct shard *shard, struct shard_status *status)
         .segments_total = shard->config.segments,
         .segments_free = shard->free_count + shard->ready_count,
         .segments_retired = shard->retired_count,
-        .memory_bytes = shard->memory_bytes,
+        .memory_bytes = shard->memory_bytes - BUFFER_BYTES,
+        .buffer_bytes = BUFFER_BYTES,
         .recovery_entries = shard->recovery_entries,
         .stalled_pieces = shard->stalled.count,
         .flash_failed = shard->flash_failed,

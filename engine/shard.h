@@ -61,6 +61,7 @@ enum piece_flags {
                            around the cache */
     PIECE_AROUND =
         32, /* a large zero or trim: straight to the backing store where no block is dirty */
+    PIECE_SEQUENTIAL = 64, /* part of a long run: it does not take all of the flash's free room */
 };
 
 struct piece {
@@ -324,7 +325,9 @@ struct shard_status {
     uint64_t watermark, durable_lsn, next_lsn;
     uint64_t slots_total, slots_used, slots_dirty, slots_lost, frames_used, frames_total;
     uint64_t segments_total, segments_free, segments_retired;
-    uint64_t memory_bytes, recovery_entries;
+    uint64_t memory_bytes; /* all but the RAM tier's data and: */
+    uint64_t buffer_bytes; /* data of destaging and reclaim on its way */
+    uint64_t recovery_entries;
     uint64_t stalled_pieces;
     bool flash_failed;
 };

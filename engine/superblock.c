@@ -16,6 +16,7 @@
 #include "engine/mutants.h"
 
 #define SEGMENT_BYTES_DEFAULT  (8u << 20)
+#define SEGMENTS_PER_SHARD     256u /* where the device allows it */
 #define SEGMENTS_PER_SHARD_MIN 64u
 #define SESSION_MAX            ((UINT64_C(1) << (64 - LSN_SESSION_SHIFT)) - 1)
 #define SEQUENCE_MAX           (UINT64_MAX / 2) /* there are newer ones */
@@ -85,9 +86,10 @@ static uint64_t data_bytes(uint64_t device_bytes)
     return device_bytes > around ? device_bytes - around : 0;
 }
 
-static bool geometry_fits(uint64_t device_bytes, uint64_t segment_bytes, uint32_t shards)
+static bool geometry_fits(uint64_t device_bytes, uint64_t segment_bytes, uint32_t shards,
+                          uint32_t segments)
 {
-    return data_bytes(device_bytes) / segment_bytes / shards >= SEGMENTS_PER_SHARD_MIN;
+    return data_bytes(device_bytes) / segment_bytes / shards >= segments;
 }
 
 /* The largest power of two that is no more than `limit`. */
@@ -100,9 +102,27 @@ static uint32_t power_of_two_below(uint32_t limit)
     return power;
 }
 
+/* The first choice with so many segments for each shard. */
+static bool geometry_try(const struct superblock_geometry *wanted, uint32_t segments,
+                         const uint64_t bytes_range[2], const uint32_t shards_range[2],
+                         uint64_t *segment_bytes, uint32_t *shards)
+{
+    for (uint32_t count = shards_range[1]; count >= shards_range[0] && count > 0; count /= 2) {
+        for (uint64_t bytes = bytes_range[1]; bytes >= bytes_range[0]; bytes /= 2) {
+            if (geometry_fits(wanted->device_bytes, bytes, count, segments)) {
+                *segment_bytes = bytes;
+                *shards = count;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /*
  * Many shards keep cores from waiting for each other, so a small device gets smaller segments first
- * and fewer shards after that.  What the caller fixed stays.
+ * and fewer shards after that.  With few segments reclaim chooses badly what stays in the cache; a
+ * device too small for SEGMENTS_PER_SHARD gets as many as it can.  What the caller fixed stays.
  */
 static bool geometry_choose(const struct superblock_geometry *wanted, uint64_t *segment_bytes,
                             uint32_t *shards)
@@ -113,18 +133,12 @@ static bool geometry_choose(const struct superblock_geometry *wanted, uint64_t *
     uint32_t most = wanted->shards ? wanted->shards : power_of_two_below(cores ? cores * 2 : 1);
     uint32_t fewest = wanted->shards ? wanted->shards : 1;
 
-    for (uint32_t count = most; count >= fewest && count > 0; count /= 2) {
-        for (uint64_t bytes = largest; bytes >= smallest; bytes /= 2) {
-            if (geometry_fits(wanted->device_bytes, bytes, count)) {
-                *segment_bytes = bytes;
-                *shards = count;
-                return true;
-            }
-        }
-    }
+    if (geometry_try(wanted, SEGMENTS_PER_SHARD, (uint64_t[]){smallest, largest},
+                     (uint32_t[]){fewest, most}, segment_bytes, shards))
+        return true;
     *segment_bytes = smallest;
     *shards = fewest;
-    return false;
+    return geometry_fits(wanted->device_bytes, smallest, fewest, SEGMENTS_PER_SHARD_MIN);
 }
 
 static int geometry_refuse_small(const struct superblock_geometry *wanted, uint64_t segment_bytes,

@@ -286,6 +286,7 @@ static void invalidate_start(struct shard *shard, struct piece *piece, struct ac
     unsigned state = range_state(shard, piece);
 
     if (state & RANGE_PENDING || backing_writers_overlap(shard, piece_key(piece), piece->count)) {
+        log_hurry(shard);
         piece_list_push(&shard->blocked, piece);
     } else if (state & RANGE_DIRTY && !(piece->flags & PIECE_DISCARD)) {
         action_reply(out, piece, -EBUSY);
@@ -319,6 +320,7 @@ static void write_start(struct shard *shard, struct piece *piece, struct actions
     }
     piece->around = goes_around(shard, volume, piece);
     if (edges && edge_pending(shard, piece) && !MUTANT(6)) {
+        log_hurry(shard);
         piece_list_push(&shard->blocked, piece);
         return;
     }

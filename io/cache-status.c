@@ -28,6 +28,7 @@ void cache_status(struct cache *cache, struct shard_status *sum)
         sum->segments_free += one.segments_free;
         sum->segments_retired += one.segments_retired;
         sum->memory_bytes += one.memory_bytes;
+        sum->buffer_bytes += one.buffer_bytes;
         sum->recovery_entries += one.recovery_entries;
         sum->stalled_pieces += one.stalled_pieces;
         sum->flash_failed |= one.flash_failed;

@@ -212,6 +212,8 @@ static void fill_read(struct request *request, struct request_piece *own)
                       (request->offset & ~(uint64_t)(BLOCK_BYTES - 1));
     if (request->no_fill)
         own->piece.flags |= PIECE_NO_FILL;
+    if (request->sequential)
+        own->piece.flags |= PIECE_SEQUENTIAL;
     if (request->pieces == NULL)
         request->pieces = own;
     else
@@ -614,6 +616,7 @@ void request_submit(struct request *request)
     request->parts = 0;
     request->flash_failed = false;
     request->flush_timer.armed = false;
+    request->sequential = false;
     request->received_ns = core->now_ns;
     request->no_fill =
         atomic_load_explicit(&volume->fill_paused_until_ns, memory_order_relaxed) > core->now_ns;
@@ -632,9 +635,13 @@ void request_submit(struct request *request)
     set_range(request);
     if (request->op != REQUEST_READ && volume->mode != MODE_WRITE_BACK)
         raise_tier(request, TIER_BACKING);
-    if (request->op == REQUEST_READ && volume->sequential_cutoff_bytes != 0)
-        request->no_fill |= stream_note(&own->streams, request->offset, request->length) >
-                            volume->sequential_cutoff_bytes;
+    if (request->op == REQUEST_READ) {
+        uint64_t run = stream_note(&own->streams, request->offset, request->length);
+
+        request->sequential = run > STREAM_RUN_BYTES;
+        request->no_fill |=
+            volume->sequential_cutoff_bytes != 0 && run > volume->sequential_cutoff_bytes;
+    }
     assert(request->op != REQUEST_WRITE || request->buffer != NULL);
     request->waiter.ready = start;
     start(core, &request->waiter);

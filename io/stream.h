@@ -8,6 +8,9 @@
 
 #define STREAMS 16u
 
+/* A longer stream is a run, PIECE_SEQUENTIAL, which the backing store reads fast. */
+#define STREAM_RUN_BYTES (64u << 10)
+
 struct stream_table {
     struct stream {
         uint64_t next;  /* offset that would continue it */

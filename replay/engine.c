@@ -176,14 +176,14 @@ static void unpin(struct shard *shard, const struct piece *piece)
 }
 
 static bool piece_submit(struct engine *engine, const struct trace_request *request, uint64_t first,
-                         uint64_t end, bool fill)
+                         uint64_t end, uint8_t flags)
 {
     struct piece *piece = &engine->piece;
     struct shard *shard =
         engine->shards[shard_of(VOLUME, first, engine->superblock.shard_count)].shard;
 
     piece->op = request->is_write ? PIECE_WRITE : PIECE_READ;
-    piece->flags = fill ? 0 : PIECE_NO_FILL;
+    piece->flags = flags;
     piece->volume = VOLUME;
     piece->block = first;
     piece->count = (uint16_t)(end - first);
@@ -204,7 +204,8 @@ static void engine_request(struct replay *replay, const struct trace_request *re
     uint64_t first = request->offset >> BLOCK_SHIFT, next;
     uint64_t end = (request->offset + request->length + BLOCK_BYTES - 1) >> BLOCK_SHIFT;
     uint64_t now_ns = request->time_us * 1000;
-    bool missed = false, fill = true;
+    uint8_t flags = 0;
+    bool missed = false;
 
     if (now_ns < engine->now_ns + REQUEST_NS)
         now_ns = engine->now_ns + REQUEST_NS;
@@ -215,13 +216,17 @@ static void engine_request(struct replay *replay, const struct trace_request *re
     engine->result.requests++;
     engine->result.reads += !request->is_write;
     engine->result.writes += request->is_write;
-    if (!request->is_write && engine->config.cutoff_bytes != 0)
-        fill = stream_note(&engine->streams, request->offset, request->length) <=
-               engine->config.cutoff_bytes;
+    if (!request->is_write) {
+        uint64_t run = stream_note(&engine->streams, request->offset, request->length);
+
+        flags |= run > STREAM_RUN_BYTES ? PIECE_SEQUENTIAL : 0;
+        if (engine->config.cutoff_bytes != 0 && run > engine->config.cutoff_bytes)
+            flags |= PIECE_NO_FILL;
+    }
     for (; first < end; first = next) {
         next = (first | (REGION_BLOCKS - 1)) + 1;
         next = next < end ? next : end;
-        missed |= piece_submit(engine, request, first, next, fill);
+        missed |= piece_submit(engine, request, first, next, flags);
     }
     engine->result.read_misses += missed;
 }
@@ -257,12 +262,13 @@ static int geometry(struct engine *engine, const struct replay_config *config, c
     static const uint8_t uuid[16] = {'r', 'e', 'p', 'l', 'a', 'y'};
     struct superblock *sb = &engine->superblock;
     uint64_t usable = config->flash_bytes, segment_bytes = SEGMENT_BYTES_MIN;
-    int error = superblock_init(sb,
-                                &(struct superblock_geometry){.device_bytes = config->flash_bytes,
-                                                              .segment_bytes = config->segment_bytes,
-                                                              .shards = config->shards,
-                                                              .cores = 1},
-                                uuid, why, why_bytes);
+    int error =
+        superblock_init(sb,
+                        &(struct superblock_geometry){.device_bytes = config->flash_bytes,
+                                                      .segment_bytes = config->segment_bytes,
+                                                      .shards = config->shards,
+                                                      .cores = 1},
+                        uuid, why, why_bytes);
 
     if (error != -ENOSPC || config->segment_bytes || config->shards)
         return error;
@@ -313,7 +319,6 @@ static bool shard_start(struct engine *engine, uint32_t index)
     }
     let_pass(engine, own->shard, engine->now_ns);
     engine->result.ram_blocks += own->config.ram_frames;
-    engine->result.memory_bytes += own->memory_bytes;
     return shard_ready(own->shard) > 0;
 }
 
@@ -361,6 +366,7 @@ static void engine_result(struct replay *replay, struct replay_result *result)
 
         shard_status(engine->shards[i].shard, &status);
         result->flash_blocks += status.slots_total;
+        result->memory_bytes += status.memory_bytes;
         result->read_blocks += counters->read_blocks;
         result->ram_hit_blocks += counters->ram_hit_blocks;
         result->flash_hit_blocks += counters->flash_hit_blocks + counters->zero_hit_blocks;

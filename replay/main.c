@@ -17,7 +17,6 @@
 
 #define WHY_BYTES       400u
 #define POLICIES_MAX    8u
-#define CUTOFF_DEFAULT  (4u << 20)
 #define RAM_DEFAULT     "64M"
 #define FLASH_DEFAULT   "1G"
 #define FLASH_BYTES_MAX (UINT64_C(1) << 46)
@@ -62,7 +61,8 @@ static void usage(FILE *to)
     fputs("  --writes          replay writes, too (write-back); else only reads\n"
           "  --sequential-cutoff SIZE\n"
           "                    reads of a longer sequential stream do not enter the\n"
-          "                    cache; 4M, 0 for no limit\n"
+          "                    cache, as with the volume's sequential_cutoff (there 4M\n"
+          "                    unless configured); default 0, no limit\n"
           "  --segment-size SIZE, --shards NUMBER\n"
           "                    as of blkcachectl format\n"
           "  --json            print JSON\n"
@@ -197,7 +197,6 @@ static int parse(struct options *options, int argc, char **argv)
 
     size_option_parse(&options->ram, RAM_DEFAULT);
     size_option_parse(&options->flash, FLASH_DEFAULT);
-    options->config.cutoff_bytes = CUTOFF_DEFAULT;
     while (code < 0 && (option = getopt_long(argc, argv, "", option_table, NULL)) != -1)
         code = option_take(options, option);
     if (code >= 0)

@@ -22,11 +22,11 @@ struct replay_result {
     uint64_t requests, reads, writes; /* those that were replayed */
     uint64_t read_misses;             /* read requests with a missed block */
     uint64_t read_blocks, ram_hit_blocks, flash_hit_blocks, miss_blocks;
-    uint64_t fill_blocks;     /* clean blocks to flash because it had free room */
-    uint64_t promote_blocks;  /* ... because they earned it */
-    uint64_t reinsert_blocks; /* ... again, by reclaim */
-    uint64_t write_blocks;    /* of writes, to flash */
-    uint64_t metadata_bytes;  /* written to flash */
+    uint64_t fill_blocks;              /* clean blocks to flash because it had free room */
+    uint64_t promote_blocks;           /* ... because they earned it */
+    uint64_t reinsert_blocks;          /* ... again, by reclaim */
+    uint64_t write_blocks;             /* of writes, to flash */
+    uint64_t metadata_bytes;           /* written to flash */
     uint64_t ram_blocks, flash_blocks; /* what the tiers hold */
     uint64_t memory_bytes;             /* without the RAM tier's data */
     uint32_t shards, segments;         /* segments of each shard; 0 where there are none */

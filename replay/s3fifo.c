@@ -118,8 +118,7 @@ static void s3fifo_destroy(struct replay *replay)
     free(s3);
 }
 
-static struct replay *s3fifo_create(const struct replay_config *config, char *why,
-                                    size_t why_bytes)
+static struct replay *s3fifo_create(const struct replay_config *config, char *why, size_t why_bytes)
 {
     struct s3fifo *s3 = calloc(1, sizeof(*s3));
     uint64_t ram = config->ram_bytes / BLOCK_BYTES, flash = config->flash_bytes / BLOCK_BYTES;

@@ -7,7 +7,7 @@
 #include "common/hash.h"
 
 #define ROWS               4u
-#define COUNTERS_PER_BLOCK 4u /* in each row */
+#define COUNTERS_PER_BLOCK 4u  /* in each row */
 #define PERIOD             10u /* halved after so many accesses per block */
 
 bool sketch_init(struct sketch *sketch, uint64_t blocks)

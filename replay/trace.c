@@ -11,9 +11,9 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#define TEXT_BYTES (1u << 20)
+#define TEXT_BYTES     (1u << 20) /* leaves room for a newline behind the longest line */
 #define LINE_MAX_BYTES 256u
-#define WHY_BYTES  256u
+#define WHY_BYTES      256u
 /* Past this, offsets do not fit a volume: 2^36 blocks of 4 KiB. */
 #define OFFSET_MAX (UINT64_C(1) << 48)
 
@@ -202,30 +202,40 @@ static int parse(struct trace *trace, char *line, struct trace_request *request)
     return 1;
 }
 
-int trace_next(struct trace *trace, struct trace_request *request)
+/* The next line, with its newline; NULL: `got` says why, as trace_next does. */
+static char *next_line(struct trace *trace, int *got)
 {
     char *line, *end;
 
-    for (;;) {
-        line = trace->text + trace->at;
-        end = memchr(line, '\n', trace->end - trace->at);
-        if (end)
-            break;
-        if (trace->end - trace->at > LINE_MAX_BYTES)
-            return refuse(trace, "line %llu: longer than %u bytes",
-                          (unsigned long long)trace->line + 1, LINE_MAX_BYTES);
-        if (trace->ended) {
-            if (trace->at == trace->end)
-                return 0;
-            trace->text[trace->end++] = '\n'; /* the last line lacks one */
+    *got = 0;
+    while (!(end = memchr(trace->text + trace->at, '\n', trace->end - trace->at)) &&
+           trace->end - trace->at <= LINE_MAX_BYTES) {
+        if (!trace->ended) {
+            if ((*got = more(trace)) < 0)
+                return NULL;
             continue;
         }
-        if (more(trace) < 0)
-            return -1;
+        if (trace->at == trace->end)
+            return NULL;
+        trace->text[trace->end++] = '\n'; /* the last line lacks one */
     }
+    line = trace->text + trace->at;
     trace->line++;
+    if (!end || end - line > LINE_MAX_BYTES) {
+        *got = refuse(trace, "line %llu: longer than %u bytes", (unsigned long long)trace->line,
+                      LINE_MAX_BYTES);
+        return NULL;
+    }
     trace->at = (size_t)(end + 1 - trace->text);
     if (end > line && end[-1] == '\r')
-        *--end = '\n';
-    return parse(trace, line, request);
+        end[-1] = '\n';
+    return line;
+}
+
+int trace_next(struct trace *trace, struct trace_request *request)
+{
+    int got;
+    char *line = next_line(trace, &got);
+
+    return line ? parse(trace, line, request) : got;
 }

@@ -47,12 +47,12 @@ static const struct geometry_case geometry_cases[] = {
     {16 * GIB, 0, 0, 3, 0, 8 * MIB, 4, 511},
     {1024 * GIB, 0, 0, 1000, 0, 8 * MIB, 256, 511},
     {16 * GIB, 0, 0, 0, 0, 8 * MIB, 1, 2047},
-    /* Smaller segments first, then fewer shards. */
-    {GIB, 0, 0, 2, 0, 2 * MIB, 4, 127},
-    {256 * MIB, 0, 0, 2, 0, 512 * KIB, 4, 127},
-    {66 * MIB, 0, 0, 2, 0, 256 * KIB, 4, 64},
-    {64 * MIB, 0, 0, 2, 0, 256 * KIB, 2, 125},
-    {64 * MIB, 0, 0, 1, 0, 256 * KIB, 2, 125},
+    /* Smaller segments first, then fewer shards, until each has 256 segments. */
+    {GIB, 0, 0, 2, 0, 512 * KIB, 4, 511},
+    {256 * MIB, 0, 0, 2, 0, 256 * KIB, 2, 509},
+    {66 * MIB, 0, 0, 2, 0, 256 * KIB, 1, 259},
+    {64 * MIB, 0, 0, 2, 0, 256 * KIB, 1, 251},
+    {64 * MIB, 0, 0, 1, 0, 256 * KIB, 1, 251},
     /* The smallest, and one block less. */
     {17 * MIB + 64 * KIB, 0, 0, 2, 0, 256 * KIB, 1, 64},
     {17 * MIB + 60 * KIB, 0, 0, 2, -ENOSPC, 0, 0, 0},
@@ -60,8 +60,8 @@ static const struct geometry_case geometry_cases[] = {
     {MIB, 0, 0, 2, -ENOSPC, 0, 0, 0},
     /* What the user asks for stays. */
     {16 * GIB, MIB, 8, 2, 0, MIB, 8, 2047},
-    {16 * GIB, 64 * MIB, 0, 2, 0, 64 * MIB, 2, 127},
-    {GIB, 0, 16, 2, 0, 512 * KIB, 16, 127},
+    {16 * GIB, 64 * MIB, 0, 2, 0, 64 * MIB, 1, 255},
+    {GIB, 0, 16, 2, 0, 256 * KIB, 16, 255},
     {64 * MIB, 0, 8, 2, -ENOSPC, 0, 0, 0},
     {GIB, 64 * MIB, 0, 2, -ENOSPC, 0, 0, 0},
     /* The impossible. */

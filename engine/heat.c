@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What deserves flash: admission and reinsertion by frequency of use.  docs/policy.md has the
+ * reasons and figures.
+ *
+ *   block used    -> its counter, in its slot or frame, goes up by one
+ *   leaves RAM    -> to flash when its counter reaches the bar, else it becomes a ghost
+ *   victim        -> its most used blocks, so many that room is won, are appended again; the
+ *                    others become ghosts
+ *   the bar       -> above the counters of what the last victim lost: nothing enters flash that
+ *                    is used less than what had to go for it
+ *   time          -> every AGE_ROUNDS block accesses for each slot all counters are halved, and
+ *                    the bar with them, a bit at a time
+ */
+#include "engine/shard-private.h"
+
+#define BAR_MIN    2u  /* used again at all */
+#define AGE_ROUNDS 5u  /* block accesses for each slot between two halvings */
+#define AGE_SLOTS  64u /* halved in a step */
+
+bool heat_admits(const struct shard *shard, unsigned use, bool sequential)
+{
+    return use >= BAR_MIN + sequential && use >= shard->heat.bar;
+}
+
+/* ---- victims ------------------------------------------------------------------------------ */
+
+static bool is_candidate(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_ZERO | SLOT_PENDING)) ==
+           SLOT_LINKED;
+}
+
+/* From the most used ones down to a level that does not fit any more.  Of that level only as many as
+ * fit stay, and only if they were used again. */
+uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most)
+{
+    uint32_t base = segment << shard->segment_shift, kept = 0, ties = 0;
+    uint32_t histogram[USE_MAX + 1] = {0};
+    unsigned bar = USE_MAX + 1;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
+        if (is_candidate(&shard->slots[base + i]))
+            histogram[shard->slots[base + i].bits & SLOT_USE]++;
+    if (histogram[USE_MAX] > most)
+        return NONE;
+    while (bar > 1 && kept + histogram[bar - 1] <= most)
+        kept += histogram[--bar];
+    if (bar > BAR_MIN)
+        ties = most - kept;
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        struct slot *slot = &shard->slots[base + i];
+        unsigned use = slot->bits & SLOT_USE;
+
+        if (!is_candidate(slot) || use >= bar)
+            continue;
+        if (use == bar - 1 && ties > 0) {
+            ties--;
+            kept++;
+            continue;
+        }
+        ghost_add(shard, slot_key(slot), use);
+        slot->bits &= (uint16_t)~SLOT_USE;
+    }
+    shard->heat.bar = bar;
+    return kept;
+}
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+void heat_age(struct shard *shard)
+{
+    struct heat *heat = &shard->heat;
+    uint64_t period = (uint64_t)AGE_ROUNDS * shard->slot_count;
+    uint32_t end;
+
+    if (heat->cursor == shard->slot_count) {
+        if (heat->clock - heat->aged_at < period)
+            return;
+        heat->aged_at = heat->clock;
+        heat->cursor = 0;
+        heat->bar /= 2;
+    }
+    end = heat->cursor + AGE_SLOTS;
+    end = end < shard->slot_count ? end : shard->slot_count;
+    ghost_age(shard, heat->cursor, end - heat->cursor);
+    for (; heat->cursor < end; heat->cursor++) {
+        struct slot *slot = &shard->slots[heat->cursor];
+
+        slot->bits = (uint16_t)((slot->bits & ~SLOT_USE) | (slot->bits & SLOT_USE) / 2);
+    }
+}
