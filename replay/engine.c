@@ -118,7 +118,8 @@ static void carry_out(struct engine *engine, struct shard *shard, const struct a
     case ACTION_RESUME:
         step(engine, shard, &(struct event){.kind = EVENT_REQUEST, .piece = action->owner});
         return;
-    case ACTION_NOTICE: return;
+    case ACTION_NOTICE:
+    case ACTION_EPOCH: return;
     case ACTION_WRITE_BACKING:
     case ACTION_ZERO_BACKING:
     case ACTION_FLUSH_BACKING:
