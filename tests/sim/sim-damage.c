@@ -4,7 +4,8 @@
  *
  * It makes reads of the blocks that it held fail at worst; what is returned must still be right.
  * The exception: in a segment without a footer, a record that the crash found damaged cannot be told
- * from one that the crash tore, so that an older version may come back.  It can be told (I24) where
+ * from one that the crash tore, so that an older version may come back; as a clean one, it may hide
+ * what the backing store has, which is seen when it leaves the cache.  It can be told (I24) where
  * an intact header, or the echo of one, still names the record, and some header's mark says that
  * everything up to it was durable.
  */
@@ -122,7 +123,7 @@ static void doubt(struct sim_world *world, const struct sim_damaged *damaged)
         return;
     if (offset + length > world->volumes[volume].bytes)
         length = world->volumes[volume].bytes - offset;
-    oracle_doubt(world->oracle, volume, offset, length, false);
+    oracle_lose(world->oracle, volume, offset, length);
 }
 
 static void damaged_add(struct sim_world *world, const struct sim_damaged *damaged)

@@ -126,6 +126,8 @@ void unit_forget(struct unit *unit, uint64_t flushed)
     unit->unknown_until = 0;
     if (unit->unknown_crash <= flushed)
         unit->unknown_crash = 0;
+    if (unit->stale_until <= flushed)
+        unit->stale_until = 0;
     if (unit->pending_mask == 0 && unit->state_count == 1 && unit->changed < flushed)
         unit->failed = false; /* whatever it left is durable */
 }
@@ -225,6 +227,18 @@ static void slot_free(struct unit *unit, uint32_t slot)
     }
 }
 
+/* A write to the block, alone: its record, or `absent`, supersedes whatever may have come back. */
+static void end_stale(struct unit *unit, uint32_t slot, int error, uint64_t now)
+{
+    const struct unit_pending *write = &unit->pending[slot];
+
+    if (!unit->stale || error != 0 || unit->discards > 0 || unit->pending_mask != 1u << slot ||
+        unit->ended > write->begun)
+        return;
+    unit->stale = false;
+    unit->stale_until = write->fua ? 0 : now;
+}
+
 /* A write of the whole unit, alone: whatever was there, now it is known. */
 static void end_doubt(struct content *content, struct unit *unit, uint32_t slot, int error,
                       uint64_t now)
@@ -252,6 +266,7 @@ bool unit_write_end(struct content *content, struct unit *unit, struct unit_reac
 
     unit->changed = now;
     if (unit->unknown) {
+        end_stale(unit, slot, error, now);
         end_doubt(content, unit, slot, error, now);
         unit->ended = now;
         slot_free(unit, slot);
@@ -299,7 +314,9 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     unit->past_count = 0;
     if (!fits || garbage || unit->unknown_crash > flushed)
         unit_doubt(unit, garbage || (unit->unknown_crash > flushed && unit->was_garbage));
-    unit->unknown_crash = 0;
+    if (unit->stale_until > flushed)
+        unit_lose(unit);
+    unit->unknown_crash = unit->stale_until = 0;
 }
 
 void unit_kill(struct content *content, struct unit *unit, struct unit_reach *reach, uint64_t now)
@@ -341,7 +358,7 @@ void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now)
 {
     struct unit_state state = {0};
 
-    if ((unit->unknown && unit->failed) || unit->discards > 0)
+    if ((unit->unknown && unit->failed) || unit->discards > 0 || unit->stale)
         return;
     memcpy(state.ids, ids, unit->sectors * sizeof(ids[0]));
     if (unit->failed)
@@ -369,6 +386,12 @@ void unit_doubt(struct unit *unit, bool garbage)
 {
     unit->unknown = true;
     unit->garbage |= garbage;
+}
+
+void unit_lose(struct unit *unit)
+{
+    unit_doubt(unit, false);
+    unit->stale = true;
 }
 
 static bool legal_unknown(const struct unit *unit, const uint32_t *ids)
@@ -417,5 +440,6 @@ bool unit_may_survive(const struct unit *unit, const struct unit_reach *reach, c
 bool unit_is_plain(const struct unit *unit)
 {
     return unit->pending_mask == 0 && unit->state_count == 1 && unit->past_count == 0 &&
-           !unit->unknown && !unit->failed && unit->unknown_until == 0 && unit->unknown_crash == 0;
+           !unit->unknown && !unit->failed && unit->unknown_until == 0 &&
+           unit->unknown_crash == 0 && unit->stale_until == 0;
 }

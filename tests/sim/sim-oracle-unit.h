@@ -50,6 +50,11 @@ struct unit {
     /* It was unknown (and garbage) until then: for reads in flight, and for crashes. */
     uint64_t unknown_until, unknown_crash;
     bool was_garbage;
+    /* Its newest record may be gone, and an older one, taken for clean, may hide what the backing store
+     * has: a read does not tell which of the two the next one sees.  A write ends it, durably when
+     * flushed after `stale_until`. */
+    bool stale;
+    uint64_t stale_until;
     bool failed; /* a write failed: what a read does not see may still come back */
     uint32_t pending_mask;
     uint32_t state_count, past_count;
@@ -93,6 +98,9 @@ void unit_recovered(struct unit *unit);
 void unit_collapse(struct unit *unit, const uint32_t *ids, uint64_t now);
 
 void unit_doubt(struct unit *unit, bool garbage);
+
+/* As unit_doubt, and reads do not end it. */
+void unit_lose(struct unit *unit);
 
 /* One content, no history, nothing pending. */
 bool unit_is_plain(const struct unit *unit);

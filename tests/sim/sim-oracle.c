@@ -540,6 +540,15 @@ void oracle_doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint6
     doubt(oracle, number, offset, length, garbage, 0);
 }
 
+void oracle_lose(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length)
+{
+    struct span span = span_of(oracle, number, offset, length);
+
+    doubt(oracle, number, offset, length, false, 0);
+    for (uint64_t index = span.first; index <= span.last; index++)
+        unit_lose(unit_get(oracle, number, index));
+}
+
 void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op)
 {
     doubt(oracle, op->volume, op->offset, op->length, false, 1);

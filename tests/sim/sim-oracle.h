@@ -95,6 +95,10 @@ void oracle_recovered(struct oracle *oracle);
 void oracle_doubt(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length,
                   bool garbage);
 
+/* The newest record of this range may be lost.  Then an older one counts, which the cache may take for a
+ * copy of what the backing store has: reads may see either, in turn, until it is written again. */
+void oracle_lose(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length);
+
 /* Whole blocks go back to what the backing store has, some older content, at any time in between. */
 void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op);
 void oracle_discard_end(struct oracle *oracle, const struct oracle_op *op);

@@ -414,6 +414,57 @@ START_TEST(doubt_ends_with_a_write_or_a_read)
 }
 END_TEST
 
+/* A segment's footer and a batch header rot: the record before theirs counts, as a clean one.  What a
+ * read sees of it is not what the backing store has. */
+START_TEST(a_lost_record_shows_two_versions_until_a_write)
+{
+    struct block one = {{0}}, two = {{0}}, three = {{0}};
+    struct oracle_op first = write_at(BLOCKS, 0, BLOCK_BYTES);
+    struct oracle_op second = write_at(BLOCKS, 0, BLOCK_BYTES), third;
+
+    lay(&one, &first, 0);
+    lay(&two, &second, 0);
+    flush(BLOCKS);
+    ck_assert(!reads(BLOCKS, 0, &one));
+    oracle_crash(oracle, true, false);
+    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES);
+    oracle_recovered(oracle);
+    ck_assert(reads(BLOCKS, 0, &one));
+    ck_assert(reads(BLOCKS, 0, &two));
+    ck_assert(reads(BLOCKS, 0, &one));
+    third = write_at(BLOCKS, 0, BLOCK_BYTES);
+    lay(&three, &third, 0);
+    ck_assert(!reads(BLOCKS, 0, &one));
+    oracle_crash(oracle, true, false); /* the write was not flushed */
+    ck_assert(reads(BLOCKS, 0, &one));
+    ck_assert(reads(BLOCKS, 0, &two));
+    third = write_at(BLOCKS, 0, BLOCK_BYTES);
+    lay(&three, &third, 0);
+    flush(BLOCKS);
+    oracle_crash(oracle, true, false);
+    ck_assert(!reads(BLOCKS, 0, &one));
+    ck_assert(reads(BLOCKS, 0, &three));
+}
+END_TEST
+
+/* The write of a part is merged with the rest, and its record counts: what a read sees then stays. */
+START_TEST(a_write_of_a_part_ends_the_choice)
+{
+    struct block one = {{0}}, two = {{0}};
+    struct oracle_op first = write_at(BLOCKS, 0, BLOCK_BYTES);
+    struct oracle_op second = write_at(BLOCKS, 0, BLOCK_BYTES), part;
+
+    lay(&one, &first, 0);
+    lay(&two, &second, 0);
+    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES);
+    part = write_at(BLOCKS, SECTOR_BYTES, SECTOR_BYTES);
+    lay(&one, &part, 0);
+    lay(&two, &part, 0);
+    ck_assert(reads(BLOCKS, 0, &one));
+    ck_assert(!reads(BLOCKS, 0, &two));
+}
+END_TEST
+
 START_TEST(what_a_lost_cache_leaves)
 {
     struct block old = {{0}}, one = {{0}}, two = {{0}};
@@ -470,6 +521,8 @@ int main(void)
     tcase_add_test(cases, a_killed_process_loses_nothing_until_the_power_goes);
     tcase_add_test(cases, garbage_only_where_it_may_be);
     tcase_add_test(cases, doubt_ends_with_a_write_or_a_read);
+    tcase_add_test(cases, a_lost_record_shows_two_versions_until_a_write);
+    tcase_add_test(cases, a_write_of_a_part_ends_the_choice);
     tcase_add_test(cases, what_a_lost_cache_leaves);
     tcase_add_test(cases, says_when_it_is_crowded);
     return unit_run("sim-oracle", cases);
