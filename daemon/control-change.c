@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "daemon/control-status.h"
 #include "daemon/fill-pause.h"
 #include "daemon/upkeep.h"
 
@@ -53,4 +54,104 @@ json_t *control_resume_fill(struct control_verbs *verbs, const json_t *request)
     struct volume *volume = one_volume(verbs, request, "resume-fill", &refusal);
 
     return volume == NULL ? refusal : answer_fill(volume, fill_pause_end(volume));
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------- */
+
+/* The range that a request names, or the whole volume.  NULL, or why not. */
+static const char *range_of(const json_t *request, struct job_config *config)
+{
+    const json_t *offset = json_object_get(request, "offset");
+    const json_t *length = json_object_get(request, "length");
+    uint64_t bytes = config->volume->bytes, end;
+
+    config->offset = 0;
+    config->length = bytes;
+    if (offset == NULL && length == NULL)
+        return NULL;
+    if (!json_is_integer(offset) || !json_is_integer(length) || json_integer_value(offset) < 0 ||
+        json_integer_value(length) <= 0)
+        return "a range is an offset and a length in bytes";
+    config->offset = (uint64_t)json_integer_value(offset);
+    config->length = (uint64_t)json_integer_value(length);
+    if (config->offset > bytes || config->length > bytes - config->offset)
+        return "the range is not within the volume";
+    end = config->offset + config->length;
+    if (config->discard &&
+        (config->offset % BLOCK_BYTES != 0 || (end % BLOCK_BYTES != 0 && end != bytes)))
+        return "a range of which dirty data is discarded begins and ends at multiples of 4096";
+    return NULL;
+}
+
+static json_t *answer_job(struct control_verbs *verbs, const char *verb, uint64_t id)
+{
+    struct job_facts facts;
+
+    if (!jobs_facts(verbs->service->jobs, id, &facts))
+        return control_refusal(verb, "there is no such job");
+    return control_success(json_pack("{s:o}", "job", control_job_facts(&facts)));
+}
+
+static json_t *begin_job(struct control_verbs *verbs, const json_t *request, const char *verb,
+                         struct job_config *config)
+{
+    const char *wrong = range_of(request, config);
+    uint64_t id;
+
+    if (wrong != NULL)
+        return control_refusal(verb, wrong);
+    id = jobs_begin(verbs->service->jobs, config);
+    return id != 0 ? answer_job(verbs, verb, id)
+                   : control_refusal(verb, "too many jobs are running; wait for one to end");
+}
+
+static json_t *cancel_jobs(struct control_verbs *verbs, const struct volume *volume)
+{
+    struct job_facts list[JOBS_MAX];
+    unsigned count = jobs_list(verbs->service->jobs, list), cancelled = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (list[i].config.volume == volume && list[i].config.kind == JOB_PREFETCH &&
+            list[i].state <= JOB_WAITING)
+            cancelled += jobs_cancel(verbs->service->jobs, list[i].id);
+    }
+    return control_success(json_pack("{s:i}", "cancelled", (int)cancelled));
+}
+
+json_t *control_prefetch(struct control_verbs *verbs, const json_t *request)
+{
+    json_t *refusal;
+    struct job_config config = {.kind = JOB_PREFETCH,
+                                .volume = one_volume(verbs, request, "prefetch", &refusal)};
+
+    if (config.volume == NULL)
+        return refusal;
+    if (json_is_true(json_object_get(request, "cancel")))
+        return cancel_jobs(verbs, config.volume);
+    if (config.volume->mode == MODE_PASS_THROUGH || atomic_load(&config.volume->detached))
+        return control_refusal("prefetch", "the volume is in pass-through: nothing is cached");
+    return begin_job(verbs, request, "prefetch", &config);
+}
+
+json_t *control_invalidate(struct control_verbs *verbs, const json_t *request)
+{
+    json_t *refusal;
+    struct job_config config = {.kind = JOB_INVALIDATE,
+                                .volume = one_volume(verbs, request, "invalidate", &refusal),
+                                .discard = json_is_true(json_object_get(request, "discard_dirty"))};
+
+    if (config.volume == NULL)
+        return refusal;
+    if (config.discard && config.volume->destage == DESTAGE_ORDERED)
+        return control_refusal("invalidate",
+                               "dirty data of a volume with ordered destaging cannot be discarded: "
+                               "its backing store would be left with a gap; flush it instead");
+    return begin_job(verbs, request, "invalidate", &config);
+}
+
+json_t *control_job(struct control_verbs *verbs, const json_t *request)
+{
+    json_int_t id = json_integer_value(json_object_get(request, "id"));
+
+    return answer_job(verbs, "job", id > 0 ? (uint64_t)id : 0);
 }

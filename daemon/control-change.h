@@ -7,6 +7,9 @@
 
 /* Each is the answer to the verb of its name, as control_answer. */
 json_t *control_pause_fill(struct control_verbs *verbs, const json_t *request);
+json_t *control_prefetch(struct control_verbs *verbs, const json_t *request);
+json_t *control_invalidate(struct control_verbs *verbs, const json_t *request);
+json_t *control_job(struct control_verbs *verbs, const json_t *request);
 json_t *control_resume_fill(struct control_verbs *verbs, const json_t *request);
 
 #endif

@@ -252,6 +252,35 @@ json_t *control_volumes(struct service *service)
     return array;
 }
 
+/* ---- jobs ----------------------------------------------------------------------------------- */
+
+json_t *control_job_facts(const struct job_facts *facts)
+{
+    static const char *const verbs[] = {"prefetch", "invalidate"};
+    static const char *const states[] = {"running", "waiting", "done", "failed", "cancelled"};
+    bool failed = facts->state == JOB_FAILED;
+
+    return json_pack(
+        "{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o}", "id", number(facts->id),
+        "verb", verbs[facts->config.kind], "volume", facts->config.volume->name, "state",
+        states[facts->state], "offset", number(facts->config.offset), "length",
+        number(facts->config.length), "done_bytes", number(facts->done_bytes), "dirty_bytes",
+        number(facts->dirty_bytes), "missed_bytes", number(facts->missed_bytes), "seconds",
+        facts->seconds, "error", failed ? json_string(strerror(-facts->error)) : json_null(),
+        "error_offset", failed ? number(facts->error_offset) : json_null());
+}
+
+json_t *control_jobs(struct service *service)
+{
+    struct job_facts list[JOBS_MAX];
+    unsigned count = jobs_list(service->jobs, list);
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < count; i++)
+        json_array_append_new(array, control_job_facts(&list[i]));
+    return array;
+}
+
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 static const char *flash_state(const struct cache_facts *facts)
@@ -373,7 +402,7 @@ json_t *control_status(struct service *service)
     cache_facts(service->cache, &facts);
     return json_pack(
         "{s:s, s:i, s:s, s:f, s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:f, s:b, s:o}, "
-        "s:{s:o, s:f, s:o, s:o}, s:b, s:o, s:o, s:o}",
+        "s:{s:o, s:f, s:o, s:o}, s:b, s:o, s:o, s:o, s:o}",
         "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
         service_state_name((enum service_state)atomic_load(&service->state)), "uptime_seconds",
         control_uptime_seconds(service), "config", service->config_path, "control",
@@ -387,5 +416,5 @@ json_t *control_status(struct service *service)
         "buffer_bytes", number(status.buffer_bytes), "stalled_writes",
         number(status.stalled_pieces), "buffers_registered", (int)facts.buffers_registered,
         "notices", notices_json(&facts), "nbd", control_nbd(service), "volumes",
-        control_volumes(service));
+        control_volumes(service), "jobs", control_jobs(service));
 }

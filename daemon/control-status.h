@@ -6,12 +6,17 @@
 #include <jansson.h>
 
 #include "daemon/service.h"
+#include "io/job.h"
 
 /* Everything that `status` shows. */
 json_t *control_status(struct service *service);
 
 /* The NBD server: addresses, connections, counters, limits. */
 json_t *control_nbd(const struct service *service);
+
+/* Long work, running and ended: an array, oldest first; and one of them. */
+json_t *control_jobs(struct service *service);
+json_t *control_job_facts(const struct job_facts *facts);
 
 /* The array that `volumes` shows. */
 json_t *control_volumes(struct service *service);

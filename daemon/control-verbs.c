@@ -212,6 +212,9 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         {"shutdown", answer_shutdown},
         {"pause-fill", control_pause_fill},
         {"resume-fill", control_resume_fill},
+        {"prefetch", control_prefetch},
+        {"invalidate", control_invalidate},
+        {"job", control_job},
     };
     const char *verb = json_string_value(json_object_get(request, "verb"));
 

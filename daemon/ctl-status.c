@@ -217,6 +217,24 @@ static void print_ublk(const json_t *status)
     }
 }
 
+static void print_jobs(const json_t *status)
+{
+    char done[SIZE_TEXT_BYTES], all[SIZE_TEXT_BYTES];
+    const json_t *job;
+    size_t i;
+
+    json_array_foreach(json_object_get(status, "jobs"), i, job)
+    {
+        const char *state = text_of(job, "state");
+        bool waits = strcmp(state, "waiting") == 0;
+
+        if (waits || strcmp(state, "running") == 0)
+            printf("  job       %s of %s: %s of %s%s\n", text_of(job, "verb"),
+                   text_of(job, "volume"), size_of(done, job, "done_bytes"),
+                   size_of(all, job, "length"), waits ? ", lets clients go first" : "");
+    }
+}
+
 /* Only what happened. */
 static void print_notices(const json_t *status)
 {
@@ -246,6 +264,7 @@ enum ctl_exit ctl_status_run(struct ctl *ctl, const struct ctl_verb *verb, int a
     print_flash(status);
     print_nbd(status);
     print_ublk(status);
+    print_jobs(status);
     print_notices(status);
     putchar('\n');
     print_volumes(json_object_get(status, "volumes"), "");

@@ -13,6 +13,7 @@
 #include "daemon/history.h"
 #include "daemon/upkeep.h"
 #include "daemon/web.h"
+#include "io/job.h"
 
 static uint64_t now_ns(void)
 {
@@ -211,6 +212,7 @@ static void let_go(struct service *service)
         nbd_server_destroy(service->nbd);
     if (service->cache != NULL)
         cache_close(service->cache);
+    jobs_destroy(service->jobs);
     free(service->cores);
     service->ublk = NULL;
     service->nbd = NULL;
@@ -218,6 +220,7 @@ static void let_go(struct service *service)
     service->cores = NULL;
     service->history = NULL;
     service->upkeep = NULL;
+    service->jobs = NULL;
 }
 
 /* ublk devices last: their start reads through the cache, and people mount them at once. */
@@ -255,11 +258,13 @@ int service_start(struct service *service, const struct config *config, const ch
     if (!error)
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {
-        error = history_begin(&service->history, service->cache);
+        service->jobs = jobs_create(service->cache);
+        error = service->jobs == NULL ? -ENOMEM : history_begin(&service->history, service->cache);
         if (!error)
             error = upkeep_begin(&service->upkeep, service);
         if (error)
-            snprintf(why, why_bytes, "cannot start a thread: %s", strerror(-error));
+            snprintf(why, why_bytes, "cannot start what watches over the cache: %s",
+                     strerror(-error));
         else
             error = start_front_ends(service, sockets, why, why_bytes);
         if (error)
@@ -283,6 +288,7 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     service->web = NULL;
     upkeep_end(service->upkeep);
     service->upkeep = NULL;
+    jobs_stop(service->jobs);
     history_end(service->history); /* before the cache has no volumes to look at */
     service->history = NULL;
     if (service->nbd != NULL)

@@ -32,6 +32,7 @@ enum service_state {
 };
 
 struct history;
+struct jobs;
 struct upkeep;
 struct web;
 
@@ -45,6 +46,7 @@ struct service {
     struct ublk_server *ublk;
     struct history *history;
     struct upkeep *upkeep;
+    struct jobs *jobs;
     struct web *web;     /* NULL: off, or it could not listen */
     uint64_t started_ns; /* CLOCK_MONOTONIC */
     atomic_int state;    /* enum service_state */

@@ -103,9 +103,10 @@ static void piece_give(struct request *request, struct request_piece *piece)
 static void finish(struct request *request)
 {
     static const uint8_t ops[] = {
-        [REQUEST_READ] = LATENCY_READ,   [REQUEST_WRITE] = LATENCY_WRITE,
-        [REQUEST_ZERO] = LATENCY_ZERO,   [REQUEST_TRIM] = LATENCY_ZERO,
-        [REQUEST_FLUSH] = LATENCY_FLUSH, [REQUEST_CACHE] = LATENCY_OPS,
+        [REQUEST_READ] = LATENCY_READ,      [REQUEST_WRITE] = LATENCY_WRITE,
+        [REQUEST_ZERO] = LATENCY_ZERO,      [REQUEST_TRIM] = LATENCY_ZERO,
+        [REQUEST_FLUSH] = LATENCY_FLUSH,    [REQUEST_CACHE] = LATENCY_OPS,
+        [REQUEST_INVALIDATE] = LATENCY_OPS,
     };
     struct core *core = request->core;
     struct volume *volume = request->volume;
@@ -256,6 +257,12 @@ static void fill_zero(struct request *request, struct request_piece *own)
         own->piece.flags |= PIECE_AROUND;
 }
 
+static void fill_invalidate(struct request *request, struct request_piece *own)
+{
+    if (request->flags & REQUEST_DISCARD)
+        own->piece.flags |= PIECE_DISCARD;
+}
+
 static void fill_cache(struct request *request, struct request_piece *own)
 {
     own->part = (uint32_t)__builtin_ctz(~(unsigned)request->parts);
@@ -281,9 +288,12 @@ static void launch(struct request *request)
         uint8_t op;
         void (*fill)(struct request *request, struct request_piece *piece);
     } kinds[] = {
-        [REQUEST_READ] = {PIECE_READ, fill_read},       [REQUEST_WRITE] = {PIECE_WRITE, fill_write},
-        [REQUEST_ZERO] = {PIECE_ZERO, fill_zero},       [REQUEST_TRIM] = {PIECE_ZERO, fill_zero},
+        [REQUEST_READ] = {PIECE_READ, fill_read},
+        [REQUEST_WRITE] = {PIECE_WRITE, fill_write},
+        [REQUEST_ZERO] = {PIECE_ZERO, fill_zero},
+        [REQUEST_TRIM] = {PIECE_ZERO, fill_zero},
         [REQUEST_CACHE] = {PIECE_PREFETCH, fill_cache},
+        [REQUEST_INVALIDATE] = {PIECE_INVALIDATE, fill_invalidate},
     };
     unsigned limit = pieces_limit(request);
 
@@ -320,6 +330,9 @@ static void piece_ended(struct request_piece *own)
             shard_frame_unpin(own->runner->shard, piece->frame[__builtin_ctzll(left)]);
         request->parts &= (uint8_t) ~(1u << own->part);
     }
+    /* What destaging wrote of the discarded blocks no log record covers any more. */
+    if (piece->op == PIECE_INVALIDATE && piece->flags & PIECE_DISCARD)
+        atomic_fetch_add(&request->volume->backing_writes, 1);
     if (piece->op != PIECE_READ)
         piece_give(request, own);
     if (request->next_block < request->end_block) {
@@ -595,11 +608,16 @@ static int check(const struct request *request)
         return 0;
     if (writes && volume->read_only)
         return -EPERM;
-    if (request->op > REQUEST_CACHE || request->length == 0 ||
+    if (request->op > REQUEST_INVALIDATE || request->length == 0 ||
         (payload && request->length > REQUEST_BYTES_MAX))
         return -EINVAL;
     if (request->offset > volume->bytes || request->length > volume->bytes - request->offset)
         return request->op == REQUEST_WRITE || request->op == REQUEST_ZERO ? -ENOSPC : -EINVAL;
+    if (request->op == REQUEST_INVALIDATE && request->flags & REQUEST_DISCARD &&
+        (request->offset % BLOCK_BYTES != 0 ||
+         (request->length % BLOCK_BYTES != 0 &&
+          request->offset + request->length != volume->bytes)))
+        return -EINVAL; /* what a client wrote beside it is not to be discarded */
     return (request->flags & REQUEST_FAST) && !zeroes_fast(request) ? -EOPNOTSUPP : 0;
 }
 

@@ -27,15 +27,17 @@ struct shard_runner;
 enum request_op {
     REQUEST_READ,
     REQUEST_WRITE,
-    REQUEST_ZERO,  /* write zeroes */
-    REQUEST_TRIM,  /* whole blocks inside the range read as zeros afterwards */
-    REQUEST_FLUSH, /* every request of this volume answered before is durable when done (I1) */
-    REQUEST_CACHE, /* prefetch */
+    REQUEST_ZERO,       /* write zeroes */
+    REQUEST_TRIM,       /* whole blocks inside the range read as zeros afterwards */
+    REQUEST_FLUSH,      /* every request of this volume answered before is durable when done (I1) */
+    REQUEST_CACHE,      /* prefetch */
+    REQUEST_INVALIDATE, /* drop what is cached of all blocks that are touched; -EBUSY where dirty */
 };
 
 enum request_flags {
     REQUEST_FUA = 1,
     REQUEST_NO_HOLE = 2, /* with REQUEST_ZERO: keep the backing store allocated */
+    REQUEST_DISCARD = 8, /* with REQUEST_INVALIDATE: dirty blocks too; whole blocks only */
     REQUEST_FAST = 4,    /* with REQUEST_ZERO: -EOPNOTSUPP at once unless faster than a WRITE */
 };
 
@@ -64,7 +66,7 @@ struct request {
     struct core *core;
 
     /* Valid in done(): 0 or a negative errno: -EIO, -ENOSPC, -EINVAL, -EPERM (read-only),
-     * -ESHUTDOWN, -ENOMEM; -EOPNOTSUPP for REQUEST_FAST only. */
+     * -ESHUTDOWN, -ENOMEM; -EBUSY for REQUEST_INVALIDATE; -EOPNOTSUPP for REQUEST_FAST only. */
     int error;
     uint64_t error_offset; /* where, roughly: nothing before it failed.  Not for FLUSH */
 

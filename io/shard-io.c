@@ -204,6 +204,12 @@ static void write_flash(struct core *core, struct shard_io *io)
 
 /* ---- backing store ------------------------------------------------------------------------ */
 
+/* Somebody waits for it, who is not prefetching. */
+static bool is_client_io(const struct action *action)
+{
+    return action->flags & ACTION_PIECE && ((struct piece *)action->owner)->op != PIECE_PREFETCH;
+}
+
 static void backing_done(struct core *core, struct backing_io *backing, int result)
 {
     struct shard_io *io = container_of(backing, struct shard_io, backing);
@@ -212,6 +218,8 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
     bool reads = action->kind == ACTION_READ_BACKING;
 
     /* Whatever is not destaging is not covered by a log record that waits for a flush. */
+    if (volume != NULL && is_client_io(action))
+        atomic_fetch_sub_explicit(&volume->volume.backing_waiting, 1, memory_order_relaxed);
     if (!reads && !(action->flags & ACTION_BACKGROUND) && volume != NULL)
         atomic_fetch_add(&volume->volume.backing_writes, 1);
     if (reads && result == 0 && (action->flags & (ACTION_HEAD | ACTION_TAIL)))
@@ -236,6 +244,8 @@ static void submit_backing(struct core *core, struct shard_io *io)
     io->backing.length = action->length;
     io->backing.data = action->data;
     io->backing.done = backing_done;
+    if (volume != NULL && is_client_io(action))
+        atomic_fetch_add_explicit(&volume->volume.backing_waiting, 1, memory_order_relaxed);
     if (volume == NULL || volume->volume.backing == NULL)
         backing_done(core, &io->backing, -ENODEV); /* its volume is not configured any more */
     else

@@ -32,6 +32,9 @@ struct volume {
     atomic_bool detached;       /* in pass-through, because the flash is lost or not there */
     atomic_uint_fast64_t epoch; /* what new writes get; the end of one adds 1, see epoch.h */
 
+    /* Client requests' I/O at the backing store under way: prefetching waits for them. */
+    atomic_uint backing_waiting;
+
     /* Writes to the backing store that a flush has not covered: FLUSH goes there only while the two
      * differ (DESIGN 6; hazard 13).  Counted when such a write completed. */
     atomic_uint_fast64_t backing_writes, backing_flushed;

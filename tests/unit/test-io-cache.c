@@ -500,6 +500,8 @@ START_TEST(bad_requests_are_answered)
         {REQUEST_ZERO, VOLUME_BYTES - 1, 2, -ENOSPC},
         {REQUEST_TRIM, VOLUME_BYTES, 1, -EINVAL},
         {REQUEST_CACHE, 0, VOLUME_BYTES + 1, -EINVAL},
+        {REQUEST_INVALIDATE, 0, VOLUME_BYTES + 1, -EINVAL},
+        {REQUEST_INVALIDATE, 1, 100, 0},
         {17, 0, 1, -EINVAL},
         {REQUEST_TRIM, 1, 100, 0},
         {REQUEST_TRIM, 0, VOLUME_BYTES, 0},

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blkcachectl prefetch and invalidate. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/size.h"
+#include "daemon/ctl-client.h"
+#include "daemon/progress.h"
+
+#define POLL_NS 50000000
+
+static const char *text_of(const json_t *job, const char *key)
+{
+    const char *text = json_string_value(json_object_get(job, key));
+
+    return text != NULL ? text : "?";
+}
+
+static uint64_t number_of(const json_t *job, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(job, key));
+}
+
+static bool is_running(const json_t *job)
+{
+    return strcmp(text_of(job, "state"), "running") == 0 ||
+           strcmp(text_of(job, "state"), "waiting") == 0;
+}
+
+/* VOLUME [OFFSET LENGTH], behind the options. */
+static bool take_range(const struct ctl_verb *verb, int argc, char **argv, json_t *request)
+{
+    static const char *const keys[] = {"offset", "length"};
+    uint64_t bytes;
+
+    if (!ctl_arguments(verb, argc, 1, 3))
+        return false;
+    if (argc - optind == 2) {
+        ctl_misused(verb, "a range is an offset and a length");
+        return false;
+    }
+    json_object_set_new(request, "volume", json_string(argv[optind]));
+    for (int i = 0; i < 2 && argc - optind == 3; i++) {
+        const char *text = argv[optind + 1 + i];
+
+        if (size_parse(text, &bytes) != 0 || bytes > INT64_MAX) {
+            ctl_misused(verb, "\"%s\" is no size", text);
+            return false;
+        }
+        json_object_set_new(request, keys[i], json_integer((json_int_t)bytes));
+    }
+    return true;
+}
+
+/* Sends `request`; *job is the job of the answer, and the caller's. */
+static enum ctl_exit ask(struct ctl_client *client, json_t *request, json_t **job)
+{
+    json_t *answer;
+    enum ctl_exit failed = ctl_ask(client, request, CTL_ANSWER_SECONDS, &answer);
+
+    *job = NULL;
+    if (failed)
+        return failed;
+    *job = json_incref(json_object_get(answer, "job"));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+/* Until *job, which is replaced by what is known later, is over. */
+static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, const char *doing,
+                              json_t **job)
+{
+    const struct timespec pause = {.tv_nsec = POLL_NS};
+    enum ctl_exit failed = CTL_DONE;
+    struct progress progress;
+
+    progress_begin(&progress, doing, ctl->terminal);
+    while (!failed && is_running(*job)) {
+        json_int_t id = json_integer_value(json_object_get(*job, "id"));
+
+        nanosleep(&pause, NULL);
+        json_decref(*job);
+        failed = ask(client, json_pack("{s:s, s:I}", "verb", "job", "id", id), job);
+        if (!failed)
+            progress_bytes(&progress, number_of(*job, "done_bytes"), number_of(*job, "length"));
+    }
+    progress_end(&progress);
+    return failed;
+}
+
+/* Begins a job and, if it is to be waited for, follows it to its end. */
+static enum ctl_exit run(const struct ctl *ctl, json_t *request, const char *doing, bool wait,
+                         json_t **job)
+{
+    struct ctl_client client;
+    enum ctl_exit failed = ctl_connect(ctl, &client);
+
+    *job = NULL;
+    if (failed) {
+        json_decref(request);
+        return failed;
+    }
+    failed = ask(&client, request, job);
+    if (!failed && wait)
+        failed = wait_for(ctl, &client, doing, job);
+    ctl_disconnect(&client);
+    return failed;
+}
+
+/* ---- prefetch ------------------------------------------------------------------------------- */
+
+static enum ctl_exit prefetch_tell(const json_t *job)
+{
+    char done[SIZE_TEXT_BYTES], rate[SIZE_TEXT_BYTES];
+    double seconds = json_number_value(json_object_get(job, "seconds"));
+    uint64_t bytes = number_of(job, "done_bytes");
+    const char *volume = text_of(job, "volume");
+
+    if (is_running(job))
+        printf("%s: %s are being prefetched; job %llu, see blkcachectl status\n", volume,
+               size_print_human(done, number_of(job, "length")),
+               (unsigned long long)number_of(job, "id"));
+    else
+        printf("%s: %s prefetched in %.1f s, %s/s%s\n", volume, size_print_human(done, bytes),
+               seconds, size_print_human(rate, (uint64_t)((double)bytes / (seconds + 1e-9))),
+               strcmp(text_of(job, "state"), "cancelled") == 0 ? ", then cancelled" : "");
+    if (!is_running(job) && number_of(job, "missed_bytes") > 0)
+        printf("%s: %s of it found no place in the cache\n", volume,
+               size_print_human(done, number_of(job, "missed_bytes")));
+    return CTL_DONE;
+}
+
+static enum ctl_exit prefetch_cancel(const struct ctl *ctl, json_t *request)
+{
+    json_t *answer;
+    enum ctl_exit failed;
+
+    json_object_set_new(request, "cancel", json_true());
+    failed = ctl_ask_once(ctl, request, &answer);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(answer);
+    printf("%lld cancelled\n", (long long)json_integer_value(json_object_get(answer, "cancelled")));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+enum ctl_exit ctl_prefetch_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"wait", no_argument, NULL, 'w'}, {"cancel", no_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+    json_t *request = json_pack("{s:s}", "verb", "prefetch"), *job;
+    bool wait = false, cancel = false;
+    enum ctl_exit result;
+    int option;
+
+    while ((option = ctl_option(ctl, verb, argc, argv, options)) != -1) {
+        wait |= option == 'w';
+        cancel |= option == 'c';
+        if (option == '?') {
+            json_decref(request);
+            return CTL_USAGE;
+        }
+    }
+    if (!take_range(verb, argc, argv, request)) {
+        json_decref(request);
+        return CTL_USAGE;
+    }
+    if (cancel)
+        return prefetch_cancel(ctl, request);
+    result = run(ctl, request, "prefetching", wait, &job);
+    if (!result && strcmp(text_of(job, "state"), "failed") == 0)
+        result =
+            ctl_fail("prefetch", "%s: %s at offset %llu", text_of(job, "volume"),
+                     text_of(job, "error"), (unsigned long long)number_of(job, "error_offset"));
+    else if (!result && ctl->json)
+        return ctl_print_json(job);
+    else if (!result)
+        result = prefetch_tell(job);
+    json_decref(job);
+    return result;
+}
+
+/* ---- invalidate ----------------------------------------------------------------------------- */
+
+static enum ctl_exit invalidate_failed(const json_t *job)
+{
+    char dirty[SIZE_TEXT_BYTES], done[SIZE_TEXT_BYTES];
+    const char *volume = text_of(job, "volume");
+
+    size_print_human(done, number_of(job, "done_bytes"));
+    if (number_of(job, "dirty_bytes") == 0)
+        return ctl_fail("invalidate", "%s: %s at offset %llu; %s before it are dropped", volume,
+                        text_of(job, "error"), (unsigned long long)number_of(job, "error_offset"),
+                        done);
+    return ctl_fail(
+        "invalidate",
+        "%s: %s of it are dirty: they are newer than the backing store, %s are dropped; "
+        "\"blkcachectl flush %s --wait\" writes them there, --discard-dirty gives them "
+        "up",
+        volume, size_print_human(dirty, number_of(job, "dirty_bytes")),
+        number_of(job, "done_bytes") > 0 ? done : "no blocks", volume);
+}
+
+enum ctl_exit ctl_invalidate_run(struct ctl *ctl, const struct ctl_verb *verb, int argc,
+                                 char **argv)
+{
+    static const struct option options[] = {{"discard-dirty", no_argument, NULL, 'd'},
+                                            {NULL, 0, NULL, 0}};
+    json_t *request = json_pack("{s:s}", "verb", "invalidate"), *job;
+    char size[SIZE_TEXT_BYTES];
+    enum ctl_exit result;
+    int option;
+
+    while ((option = ctl_option(ctl, verb, argc, argv, options)) == 'd')
+        json_object_set_new(request, "discard_dirty", json_true());
+    if (option == '?' || !take_range(verb, argc, argv, request)) {
+        json_decref(request);
+        return CTL_USAGE;
+    }
+    result = run(ctl, request, "invalidating", true, &job);
+    if (!result && strcmp(text_of(job, "state"), "done") != 0) {
+        result = invalidate_failed(job);
+    } else if (!result && ctl->json) {
+        return ctl_print_json(job);
+    } else if (!result) {
+        printf("%s: %s are not cached any more", text_of(job, "volume"),
+               size_print_human(size, number_of(job, "done_bytes")));
+        if (number_of(job, "dirty_bytes") > 0)
+            printf(", %s of dirty data discarded",
+                   size_print_human(size, number_of(job, "dirty_bytes")));
+        putchar('\n');
+    }
+    json_decref(job);
+    return result;
+}
