@@ -264,7 +264,8 @@ static void give_up(struct sim_world *world, uint32_t volume, uint64_t block, co
                  (unsigned long)block, why);
     if (offset + length > world->volumes[volume].bytes)
         length = world->volumes[volume].bytes - offset;
-    oracle_doubt(world->oracle, (uint16_t)volume, offset, length, false);
+    oracle_doubt(world->oracle, (uint16_t)volume, offset, length,
+                 world->config.volumes[volume].backing.garbage);
     world->totals.attach_given_up++;
 }
 

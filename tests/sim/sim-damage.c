@@ -123,7 +123,8 @@ static void doubt(struct sim_world *world, const struct sim_damaged *damaged)
         return;
     if (offset + length > world->volumes[volume].bytes)
         length = world->volumes[volume].bytes - offset;
-    oracle_lose(world->oracle, volume, offset, length);
+    oracle_lose(world->oracle, volume, offset, length,
+                world->config.volumes[volume].backing.garbage);
 }
 
 static void damaged_add(struct sim_world *world, const struct sim_damaged *damaged)

@@ -124,7 +124,7 @@ void unit_forget(struct unit *unit, uint64_t flushed)
             unit->past[kept++] = unit->past[i];
     unit->past_count = kept;
     unit->unknown_until = 0;
-    if (unit->unknown_crash <= flushed)
+    if (unit->unknown_crash <= flushed && unit->discarded == 0)
         unit->unknown_crash = 0;
     if (unit->stale_until <= flushed)
         unit->stale_until = 0;
@@ -252,6 +252,7 @@ static void end_doubt(struct content *content, struct unit *unit, uint32_t slot,
     unit->unknown_crash = write->fua ? 0 : now;
     unit->was_garbage = unit->garbage;
     unit->unknown = unit->garbage = false;
+    unit->discarded = 0; /* behind this write, as long as that lasts */
     unit->past_count = 0;
     unit->state_count = 1;
     memset(&unit->states[0], 0, sizeof(unit->states[0]));
@@ -290,10 +291,12 @@ bool unit_write_end(struct content *content, struct unit *unit, struct unit_reac
 void unit_crash(struct content *content, struct unit *unit, struct unit_reach *reach,
                 uint64_t flushed, bool garbage)
 {
-    bool fits;
+    bool fits, lost;
 
     unit->reads = unit->discards = 0;
     unit_forget(unit, flushed);
+    lost = unit->unknown_crash > (unit->discarded != 0 ? 0 : flushed);
+    unit->discarded = 0;
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
     garbage = garbage && (unit->pending_mask != 0 || unit->past_count > 0 || unit->failed);
@@ -312,8 +315,8 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
         fits &= state_add(unit, &state);
     }
     unit->past_count = 0;
-    if (!fits || garbage || unit->unknown_crash > flushed)
-        unit_doubt(unit, garbage || (unit->unknown_crash > flushed && unit->was_garbage));
+    if (!fits || garbage || lost)
+        unit_doubt(unit, garbage || (lost && unit->was_garbage));
     if (unit->stale_until > flushed)
         unit_lose(unit);
     unit->unknown_crash = unit->stale_until = 0;
@@ -323,6 +326,8 @@ void unit_kill(struct content *content, struct unit *unit, struct unit_reach *re
 {
     bool fits = true;
 
+    if (unit->discards > 0)
+        unit->discarded = now;
     unit->discards = 0;
     if (unit->pending_mask != 0) {
         unit_reach(content, unit, reach);
@@ -441,5 +446,5 @@ bool unit_is_plain(const struct unit *unit)
 {
     return unit->pending_mask == 0 && unit->state_count == 1 && unit->past_count == 0 &&
            !unit->unknown && !unit->failed && unit->unknown_until == 0 &&
-           unit->unknown_crash == 0 && unit->stale_until == 0;
+           unit->unknown_crash == 0 && unit->stale_until == 0 && unit->discarded == 0;
 }

@@ -44,6 +44,8 @@ struct unit {
     uint16_t volume, sectors;
     uint32_t reads;
     uint32_t discards;     /* in flight: any older content may come back until they end */
+    uint64_t discarded;    /* when the last one ended, until a flush that was sent later ends: what
+                              the backing store has is still at stake */
     uint64_t changed;      /* the last begin or end of a write */
     uint64_t ended;        /* the last end of a write */
     bool unknown, garbage; /* any content is legal; even a foreign one */

@@ -257,17 +257,25 @@ void oracle_flush_begin(struct oracle *oracle, struct oracle_op *op)
     op->begun = ++oracle->clock;
 }
 
+static void durable_until(struct oracle *oracle, struct volume *volume, uint64_t begun)
+{
+    volume->flushed = begun;
+    for (struct unit *unit = volume->first, *next; unit != NULL; unit = next) {
+        next = unit->next;
+        unit_settle(oracle, unit);
+    }
+}
+
 void oracle_flush_end(struct oracle *oracle, const struct oracle_op *op, int error)
 {
     struct volume *volume = &oracle->volumes[op->volume];
 
     if (error != 0 || op->begun <= volume->flushed)
         return;
-    volume->flushed = op->begun;
-    for (struct unit *unit = volume->first, *next; unit != NULL; unit = next) {
-        next = unit->next;
-        unit_settle(oracle, unit);
-    }
+    for (struct unit *unit = volume->first; unit != NULL; unit = unit->next)
+        if (unit->discarded < op->begun)
+            unit->discarded = 0;
+    durable_until(oracle, volume, op->begun);
 }
 
 /* ---- reads ------------------------------------------------------------------------------- */
@@ -507,14 +515,13 @@ void oracle_crash(struct oracle *oracle, bool power, bool garbage)
 void oracle_recovered(struct oracle *oracle)
 {
     for (uint16_t i = 0; i < oracle->volume_count; i++) {
-        struct oracle_op op = {.volume = i};
+        struct volume *volume = &oracle->volumes[i];
 
-        if (!oracle->volumes[i].config.atomic_blocks)
+        if (!volume->config.atomic_blocks)
             continue;
-        for (struct unit *unit = oracle->volumes[i].first; unit != NULL; unit = unit->next)
+        for (struct unit *unit = volume->first; unit != NULL; unit = unit->next)
             unit_recovered(unit);
-        oracle_flush_begin(oracle, &op);
-        oracle_flush_end(oracle, &op, 0);
+        durable_until(oracle, volume, ++oracle->clock);
     }
 }
 
@@ -531,6 +538,8 @@ static void doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint6
         unit_doubt(unit, garbage || unit->pending_mask != 0);
         unit->changed = unit->ended = oracle->clock;
         unit->discards += (uint32_t)discards;
+        if (discards < 0)
+            unit->discarded = oracle->clock;
     }
 }
 
@@ -540,18 +549,19 @@ void oracle_doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint6
     doubt(oracle, number, offset, length, garbage, 0);
 }
 
-void oracle_lose(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length)
+void oracle_lose(struct oracle *oracle, uint16_t number, uint64_t offset, uint64_t length,
+                 bool garbage)
 {
     struct span span = span_of(oracle, number, offset, length);
 
-    doubt(oracle, number, offset, length, false, 0);
+    doubt(oracle, number, offset, length, garbage, 0);
     for (uint64_t index = span.first; index <= span.last; index++)
         unit_lose(unit_get(oracle, number, index));
 }
 
-void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op)
+void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op, bool garbage)
 {
-    doubt(oracle, op->volume, op->offset, op->length, false, 1);
+    doubt(oracle, op->volume, op->offset, op->length, garbage, 1);
 }
 
 void oracle_discard_end(struct oracle *oracle, const struct oracle_op *op)

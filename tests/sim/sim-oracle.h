@@ -97,10 +97,13 @@ void oracle_doubt(struct oracle *oracle, uint16_t volume, uint64_t offset, uint6
 
 /* The newest record of this range may be lost.  Then an older one counts, which the cache may take for a
  * copy of what the backing store has: reads may see either, in turn, until it is written again. */
-void oracle_lose(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length);
+void oracle_lose(struct oracle *oracle, uint16_t volume, uint64_t offset, uint64_t length,
+                 bool garbage);
 
-/* Whole blocks go back to what the backing store has, some older content, at any time in between. */
-void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op);
+/* Whole blocks go back to what the backing store has, at any time in between: some older content, or
+ * with `garbage` what a power cut made of what destaging had not flushed.  Until the next flush ends
+ * a power cut may change it once more, whatever a restart made durable. */
+void oracle_discard_begin(struct oracle *oracle, const struct oracle_op *op, bool garbage);
 void oracle_discard_end(struct oracle *oracle, const struct oracle_op *op);
 
 /* Another write there, or without a flush before it, would be more than the oracle can follow. */

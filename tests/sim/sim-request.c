@@ -317,7 +317,8 @@ void sim_request_submit(struct sim_world *world, const struct sim_want *want)
     if (changes(request))
         write_begin(world, request);
     else if (request->kind == OP_INVALIDATE && want->flags & PIECE_DISCARD)
-        oracle_discard_begin(world->oracle, &request->op);
+        oracle_discard_begin(world->oracle, &request->op,
+                             world->config.volumes[want->volume].backing.garbage);
     else if (request->kind != OP_INVALIDATE)
         oracle_read_begin(world->oracle, &request->op);
     cut(world, request, want->flags);

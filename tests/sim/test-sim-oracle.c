@@ -427,7 +427,7 @@ START_TEST(a_lost_record_shows_two_versions_until_a_write)
     flush(BLOCKS);
     ck_assert(!reads(BLOCKS, 0, &one));
     oracle_crash(oracle, true, false);
-    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES);
+    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES, false);
     oracle_recovered(oracle);
     ck_assert(reads(BLOCKS, 0, &one));
     ck_assert(reads(BLOCKS, 0, &two));
@@ -456,12 +456,77 @@ START_TEST(a_write_of_a_part_ends_the_choice)
 
     lay(&one, &first, 0);
     lay(&two, &second, 0);
-    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES);
+    oracle_lose(oracle, BLOCKS, 0, BLOCK_BYTES, false);
     part = write_at(BLOCKS, SECTOR_BYTES, SECTOR_BYTES);
     lay(&one, &part, 0);
     lay(&two, &part, 0);
     ck_assert(reads(BLOCKS, 0, &one));
     ck_assert(!reads(BLOCKS, 0, &two));
+}
+END_TEST
+
+static void discard(uint16_t volume, bool garbage)
+{
+    struct oracle_op op = {.volume = volume, .length = BLOCK_BYTES};
+
+    oracle_discard_begin(oracle, &op, garbage);
+    oracle_discard_end(oracle, &op);
+}
+
+/* What destaging did not flush of them, a power cut before or after may have turned to garbage. */
+START_TEST(discarded_blocks_may_be_garbage_where_the_store_leaves_some)
+{
+    for (unsigned garbage = 0; garbage < 2; garbage++) {
+        struct block bad, other;
+
+        memset(&bad, 0xa7, sizeof(bad));
+        memset(&other, 0x7a, sizeof(other));
+        write_at(BLOCKS, 0, BLOCK_BYTES);
+        discard(BLOCKS, garbage);
+        oracle_crash(oracle, true, garbage);
+        ck_assert_int_eq(reads(BLOCKS, 0, &bad), garbage);
+        ck_assert(!reads(BLOCKS, 1, &bad));
+        if (garbage)
+            ck_assert(!reads(BLOCKS, 0, &other)); /* stays */
+    }
+}
+END_TEST
+
+/* A restart makes what it finds durable, but not what the backing store has in its cache. */
+START_TEST(discarded_blocks_stay_at_stake_until_a_flush)
+{
+    for (unsigned flushed = 0; flushed < 2; flushed++) {
+        struct block zeros = {{0}}, one = {{0}};
+        struct oracle_op op = write_at(BLOCKS, 0, BLOCK_BYTES);
+
+        lay(&one, &op, 0);
+        flush(BLOCKS);
+        discard(BLOCKS, false);
+        oracle_crash(oracle, false, false);
+        oracle_recovered(oracle);
+        ck_assert(reads(BLOCKS, 0, &one));
+        ck_assert(!reads(BLOCKS, 0, &zeros));
+        if (flushed)
+            flush(BLOCKS);
+        oracle_crash(oracle, true, false);
+        ck_assert_int_eq(reads(BLOCKS, 0, &zeros), !flushed);
+    }
+}
+END_TEST
+
+START_TEST(a_durable_write_ends_a_discard)
+{
+    struct block zeros = {{0}}, one = {{0}};
+    struct oracle_op op;
+
+    discard(BLOCKS, true);
+    op = write_at(BLOCKS, 0, BLOCK_BYTES);
+    lay(&one, &op, 0);
+    oracle_crash(oracle, false, false);
+    oracle_recovered(oracle);
+    oracle_crash(oracle, true, true);
+    ck_assert(!reads(BLOCKS, 0, &zeros));
+    ck_assert(reads(BLOCKS, 0, &one));
 }
 END_TEST
 
@@ -523,6 +588,9 @@ int main(void)
     tcase_add_test(cases, doubt_ends_with_a_write_or_a_read);
     tcase_add_test(cases, a_lost_record_shows_two_versions_until_a_write);
     tcase_add_test(cases, a_write_of_a_part_ends_the_choice);
+    tcase_add_test(cases, discarded_blocks_may_be_garbage_where_the_store_leaves_some);
+    tcase_add_test(cases, discarded_blocks_stay_at_stake_until_a_flush);
+    tcase_add_test(cases, a_durable_write_ends_a_discard);
     tcase_add_test(cases, what_a_lost_cache_leaves);
     tcase_add_test(cases, says_when_it_is_crowded);
     return unit_run("sim-oracle", cases);
