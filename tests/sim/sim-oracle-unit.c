@@ -299,7 +299,10 @@ void unit_crash(struct content *content, struct unit *unit, struct unit_reach *r
     unit->discarded = 0;
     unit_reach(content, unit, reach);
     fits = !reach->overflow;
-    garbage = garbage && (unit->pending_mask != 0 || unit->past_count > 0 || unit->failed);
+    /* A write that ended a doubt left no past, but is at stake, too. */
+    garbage =
+        garbage && (unit->pending_mask != 0 || unit->past_count > 0 || unit->failed ||
+                    unit->unknown_crash > flushed || (unit->unknown && unit->ended > flushed));
     unit->pending_mask = 0;
     unit->state_count = 0;
     unit->failed = false;

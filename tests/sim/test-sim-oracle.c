@@ -393,6 +393,26 @@ START_TEST(garbage_only_where_it_may_be)
 }
 END_TEST
 
+START_TEST(what_ended_a_doubt_may_become_garbage)
+{
+    struct block garbage;
+
+    memset(&garbage, 0xa7, sizeof(garbage));
+    for (uint16_t volume = BLOCKS; volume <= SECTORS; volume++) {
+        oracle_doubt(oracle, volume, 0, 2 * BLOCK_BYTES, false);
+        write_at(volume, 0, 2 * BLOCK_BYTES);
+    }
+    oracle_crash(oracle, true, true);
+    ck_assert(!reads(BLOCKS, 0, &garbage));
+    ck_assert(reads(SECTORS, 0, &garbage));
+    oracle_doubt(oracle, SECTORS, BLOCK_BYTES, BLOCK_BYTES, false);
+    write_at(SECTORS, BLOCK_BYTES, BLOCK_BYTES);
+    flush(SECTORS);
+    oracle_crash(oracle, true, true);
+    ck_assert(!reads(SECTORS, 1, &garbage));
+}
+END_TEST
+
 START_TEST(doubt_ends_with_a_write_or_a_read)
 {
     struct block one = {{0}}, two = {{0}}, zeros = {{0}};
@@ -585,6 +605,7 @@ int main(void)
     tcase_add_test(cases, a_write_in_flight_at_the_crash_may_land);
     tcase_add_test(cases, a_killed_process_loses_nothing_until_the_power_goes);
     tcase_add_test(cases, garbage_only_where_it_may_be);
+    tcase_add_test(cases, what_ended_a_doubt_may_become_garbage);
     tcase_add_test(cases, doubt_ends_with_a_write_or_a_read);
     tcase_add_test(cases, a_lost_record_shows_two_versions_until_a_write);
     tcase_add_test(cases, a_write_of_a_part_ends_the_choice);
