@@ -34,6 +34,11 @@ uint32_t ready_target(const struct shard *shard)
     return target < READY_MIN ? READY_MIN : target;
 }
 
+bool reclaim_worn_out(const struct shard *shard)
+{
+    return shard->retired_count + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments;
+}
+
 bool reclaim_idle(const struct shard *shard)
 {
     return shard->reclaim.state == RECLAIM_IDLE;
@@ -231,8 +236,7 @@ static void drained(struct shard *shard, bool retired)
     if (retired) {
         segment->state = SEGMENT_RETIRED;
         shard->retired_count++;
-        if (shard->retired_count + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments)
-            shard->flash_failed = true; /* too little is left to go round */
+        shard->flash_failed |= reclaim_worn_out(shard);
     } else {
         segment->generation = reclaim->generation;
         segment->state = SEGMENT_READY;

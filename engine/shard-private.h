@@ -776,6 +776,8 @@ void reclaim_tick(struct shard *shard, struct actions *out);
 void reclaim_io_done(struct shard *shard, const struct event *event, struct actions *out);
 void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
 bool reclaim_idle(const struct shard *shard);
+/* So many segments are retired that too little is left to go round. */
+bool reclaim_worn_out(const struct shard *shard);
 uint32_t ready_target(const struct shard *shard);
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
                  uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);

@@ -110,11 +110,24 @@ bool sim_boot_committing(const struct sim_world *world)
     return world->boot.commit_step != COMMIT_NONE;
 }
 
+/* One more, and the flash is worn out, after each start again: nobody in the simulated world has
+ * another one.  test-engine-failures starts on such a flash. */
+static bool nearly_worn_out(const struct sim_world *world, uint64_t segment)
+{
+    const struct superblock *superblock = &world->boot.superblock;
+    uint64_t shard = segment / superblock->segments_per_shard, count = 0;
+
+    for (uint32_t i = 0; i < superblock->retired_count; i++)
+        count += superblock->retired[i] / superblock->segments_per_shard == shard;
+    return count + 10 > world->config.segments;
+}
+
 void sim_boot_retire(struct sim_world *world, struct sim_io *io)
 {
     struct superblock *superblock = &world->boot.superblock;
 
-    if (superblock->retired_count == RETIRED_MAX || world->attach.loss != LOSS_NONE) {
+    if (superblock->retired_count == RETIRED_MAX || world->attach.loss != LOSS_NONE ||
+        nearly_worn_out(world, io->action.offset)) {
         sim_io_done(io, world->attach.loss != LOSS_NONE ? -EIO : -ENOSPC);
         return;
     }

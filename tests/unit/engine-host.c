@@ -199,7 +199,7 @@ static void carry_out(struct host *host, const struct action *action)
         host->last_error = piece->error;
         return;
     case ACTION_RESUME: step(host, &(struct event){.kind = EVENT_REQUEST, .piece = piece}); return;
-    case ACTION_RETIRE: host->retired[host->retired_count++ % 16] = (uint32_t)action->offset; break;
+    case ACTION_RETIRE: host->retired[host->retired_count++ % 64] = (uint32_t)action->offset; break;
     case ACTION_NOTICE: host->notices[action->slot]++; return;
     case ACTION_EPOCH: return;
     }

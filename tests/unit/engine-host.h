@@ -37,7 +37,7 @@ struct host {
     uint32_t late_count;
     int flash_read_error, flash_write_error;        /* of what touches ... */
     uint64_t flash_error_offset, flash_error_bytes; /* ... this, when it is not 0 */
-    uint32_t retired[16], retired_count;
+    uint32_t retired[64], retired_count;
     struct piece piece;
     uint32_t queue_head, queue_tail;
     struct action queue[HOST_QUEUE];

@@ -239,6 +239,28 @@ START_TEST(an_unreadable_clean_block_is_alone)
 }
 END_TEST
 
+/* Most segments are retired: writes must not wait for room that never comes, after a restart as
+ * before it. */
+START_TEST(worn_out_flash_takes_no_writes_after_a_restart)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 7);
+    int error = 0;
+
+    host->policy.stall_timeout_ns = 100 * MS;
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    for (uint32_t i = 0; i < host->config.segments - 4; i++)
+        host->retired[host->retired_count++] = host->config.segments - 1 - i;
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t i = 1; i <= 20 && error == 0; i++)
+        error = host_write(host, i * REGION_BLOCKS, 60, 0, 0, 0);
+    ck_assert_int_eq(error, -EIO);
+    ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 1);
+    host_destage_all(host); /* what is dirty there is not lost */
+    ck_assert_int_eq(host_read(host, 0, 8, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -251,6 +273,7 @@ int main(void)
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
+    tcase_add_test(cases, worn_out_flash_takes_no_writes_after_a_restart);
     tcase_add_loop_test(cases, a_cache_of_clean_blocks_is_not_full, 0, 2);
     return unit_run("engine-failures", cases);
 }
