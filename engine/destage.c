@@ -308,7 +308,7 @@ static bool slot_eligible(struct shard *shard, const struct slot *slot)
     const struct shard_volume *volume;
 
     if ((slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_PENDING | SLOT_WRITTEN | SLOT_DESTAGING |
-                       SLOT_BAD)) != (SLOT_LINKED | SLOT_DIRTY))
+                       SLOT_BAD | SLOT_THROUGH)) != (SLOT_LINKED | SLOT_DIRTY))
         return false;
     volume = shard_volume(shard, key_volume(slot_key(slot)));
     return volume && shard->now_ns >= volume->backoff_until_ns &&

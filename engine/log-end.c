@@ -149,6 +149,7 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
     if (id == NONE)
         return;
     if (piece->held) { /* the hold moves with the block */
+        shard->slots[id].bits |= SLOT_THROUGH;
         atomic_fetch_add_explicit(&slot_segment(shard, id)->users, 1, memory_order_relaxed);
         shard_flash_read_end(shard, batch->slots[i]);
     }

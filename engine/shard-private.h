@@ -56,13 +56,14 @@ enum slot_bits {
     SLOT_DESTAGING = 2048,  /* in a destage run */
     SLOT_UNREADABLE = 4096, /* dirty, the flash failed to read it: destaging tries it again */
     SLOT_KEPT = 32768,      /* shard_attach_keep */
+    SLOT_THROUGH = 16384,   /* a write-through piece brings it to the backing store */
     /* frames only; these share bits with states that a frame never has */
-    FRAME_SEQUENTIAL = SLOT_HOLE, /* read as part of a long run */
-    FRAME_DROP = SLOT_UNREADABLE, /* leaves RAM when the promotion is done */
-    FRAME_HIT = SLOT_DESTAGING,   /* used since the hand looked at it */
-    FRAME_FILLING = 8192,         /* the backing read is under way */
-    FRAME_PROMOTING = 16384,      /* in a batch */
-    FRAME_DEAD = SLOT_KEPT,       /* out of the index; free as soon as nobody uses it */
+    FRAME_SEQUENTIAL = SLOT_HOLE,   /* read as part of a long run */
+    FRAME_DROP = SLOT_UNREADABLE,   /* leaves RAM when the promotion is done */
+    FRAME_HIT = SLOT_DESTAGING,     /* used since the hand looked at it */
+    FRAME_FILLING = 8192,           /* the backing read is under way */
+    FRAME_PROMOTING = SLOT_THROUGH, /* in a batch */
+    FRAME_DEAD = SLOT_KEPT,         /* out of the index; free as soon as nobody uses it */
 };
 
 struct slot {

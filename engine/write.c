@@ -76,14 +76,18 @@ static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *vo
     return delay < PACE_MAX_NS ? delay : PACE_MAX_NS;
 }
 
-/* Write-through looks at piece->slots[] until its end: their segments must not be reused. */
+/* Write-through looks at piece->slots[] until its end: their segments must not be reused.  Nor does
+ * destaging write them: a block that it had brought to the store would count as clean while the
+ * piece writes it once more, and that write is at stake in a power cut. */
 static void through_hold(struct shard *shard, struct piece *piece)
 {
     piece->held = 1;
     shard->held_pieces++;
-    for (uint32_t i = 0; i < piece->count; i++)
+    for (uint32_t i = 0; i < piece->count; i++) {
+        shard->slots[piece->slots[i]].bits |= SLOT_THROUGH;
         atomic_fetch_add_explicit(&slot_segment(shard, piece->slots[i])->users, 1,
                                   memory_order_relaxed);
+    }
 }
 
 static void through_release(struct shard *shard, struct piece *piece)
@@ -92,8 +96,14 @@ static void through_release(struct shard *shard, struct piece *piece)
         return;
     piece->held = 0;
     shard->held_pieces--;
-    for (uint32_t i = 0; i < piece->count; i++)
+    for (uint32_t i = 0; i < piece->count; i++) {
+        struct slot *slot = &shard->slots[piece->slots[i]];
+
+        slot->bits &= (uint16_t)~SLOT_THROUGH;
+        if ((slot->bits & (SLOT_DIRTY | SLOT_WRITTEN)) == SLOT_DIRTY)
+            tick_want(shard, shard->now_ns); /* now it is destaging's */
         shard_flash_read_end(shard, piece->slots[i]);
+    }
 }
 
 /* By due time. */
