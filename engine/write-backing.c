@@ -32,27 +32,11 @@ static bool through_current(const struct shard *shard, const struct piece *piece
            slot_key(slot) == piece_key(piece) + i;
 }
 
-/* Destaging was first, and has brought it to the store.  A flush may call it clean at any time: it
- * must not be written once more, or a crash could tear the store's copy when no other counts (I4). */
-static bool through_written(const struct shard *shard, const struct piece *piece, uint32_t i)
-{
-    return through_current(shard, piece, i) && shard->slots[piece->slots[i]].bits & SLOT_WRITTEN;
-}
-
-/* FUA also waits for the flush. */
-static bool through_waits(const struct shard *shard, const struct piece *piece)
-{
-    for (uint32_t i = 0; piece->flags & PIECE_FUA && i < piece->count; i++)
-        if (through_written(shard, piece, i))
-            return true;
-    return false;
-}
-
 void write_through_start(struct shard *shard, struct piece *piece, struct actions *out)
 {
     uint32_t first = 0;
 
-    if (through_waits(shard, piece) || !backing_write_begin(shard, piece)) {
+    if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_THROUGH_WAIT;
         piece_list_push(&shard->blocked, piece);
         return;
@@ -60,8 +44,7 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
     piece->state = WRITE_THROUGH;
     for (uint32_t i = 0; i <= piece->count; i++) {
         /* A block that was written again meanwhile is the newer write's to bring to the store. */
-        if (i < piece->count && through_current(shard, piece, i) &&
-            !through_written(shard, piece, i))
+        if (i < piece->count && through_current(shard, piece, i))
             continue;
         if (i > first)
             backing_write(piece, first, i - first, out);
