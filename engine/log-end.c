@@ -130,6 +130,8 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
     }
     if (shard->flash_failed) {
         piece->rerouted = 1;
+        if (piece->rerouted_lsn == 0 || entry->lsn < piece->rerouted_lsn)
+            piece->rerouted_lsn = entry->lsn;
         return;
     }
     id = log_append(shard,

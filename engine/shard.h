@@ -100,6 +100,7 @@ struct piece {
     struct piece **active_link;
     uint64_t backing_mask; /* blocks with a backing read under way */
     uint64_t since_ns;     /* when it began to wait; when a paced reply is due */
+    uint64_t rerouted_lsn; /* of its first record, when the flash failed under it; else 0 */
     uint32_t batches;      /* batches under way that carry blocks of it */
     uint8_t state;         /* 0 when the caller first submits it */
     uint8_t active, around, held;

@@ -148,6 +148,27 @@ void write_fail(struct shard *shard, struct piece *piece, int error, struct acti
 
 /* ---- waiting for room ------------------------------------------------------------------------ */
 
+/* Behind the others, unless it was in the log already: those wait in the order of the log, before
+ * those that were not.  A later write of the same block may be answered first; what was merged
+ * into the block before it must not go over it. */
+static void stalled_insert(struct shard *shard, struct piece *piece)
+{
+    struct piece_list *list = &shard->stalled;
+    struct piece **link = &list->first;
+
+    if (piece->rerouted_lsn == 0) {
+        piece_list_push(list, piece);
+        return;
+    }
+    while (*link && (*link)->rerouted_lsn != 0 && (*link)->rerouted_lsn < piece->rerouted_lsn)
+        link = &(*link)->next;
+    piece->next = *link;
+    *link = piece;
+    if (!piece->next)
+        list->last = &piece->next;
+    list->count++;
+}
+
 void write_stall(struct shard *shard, struct piece *piece)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
@@ -159,7 +180,7 @@ void write_stall(struct shard *shard, struct piece *piece)
     if (!piece->active && !MUTANT(306))
         active_add(shard, piece); /* a merge that started now would miss what this piece brings */
     piece->since_ns = shard->now_ns;
-    piece_list_push(&shard->stalled, piece);
+    stalled_insert(shard, piece);
     tick_want(shard, shard->now_ns);
 }
 
@@ -356,6 +377,7 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
     piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
     piece->ios = 0;
     piece->batches = 0;
+    piece->rerouted_lsn = 0;
     piece->error = 0;
     if (!volume || shard->stopping) {
         action_reply(out, piece, volume ? -ESHUTDOWN : -ENXIO);

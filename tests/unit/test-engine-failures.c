@@ -261,6 +261,62 @@ START_TEST(worn_out_flash_takes_no_writes_after_a_restart)
 }
 END_TEST
 
+/* One step, after which the action of this kind is returned; the others are left undone. */
+static struct action step_for(struct host *host, const struct event *event, unsigned kind)
+{
+    static struct actions out;
+
+    shard_step(host->shard, host->now_ns, event, 1, &out);
+    for (uint32_t i = 0; i < out.count; i++)
+        if (out.list[i].kind == kind)
+            return out.list[i];
+    ck_abort_msg("action %u does not come", kind);
+}
+
+static struct action append_write(struct host *host, struct piece *piece)
+{
+    static struct actions out;
+    static unsigned char data[2 * BLOCK_BYTES];
+
+    *piece = (struct piece){.op = PIECE_WRITE,
+                            .volume = HOST_VOLUME,
+                            .count = 1,
+                            .epoch = 1,
+                            .block = 5,
+                            .data = data + BLOCK_BYTES};
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = piece}, 1,
+               &out);
+    return step_for(host, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX},
+                    ACTION_WRITE_FLASH);
+}
+
+/* Two writes of a block are on their way to flash when it fails, the later one's end comes first.
+ * To the backing store they go in the order of the log: the earlier one may be the merge of a part
+ * with what the later one replaced. */
+START_TEST(writes_under_a_failing_flash_keep_their_order)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 9);
+    struct piece first, second;
+    struct action one = append_write(host, &first), two = append_write(host, &second);
+    struct actions out;
+    struct action store;
+
+    shard_flash_lost(host->shard);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &two}, 1, &out);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &one}, 1, &out);
+    ck_assert(shard_flash_settled(host->shard));
+    shard_pass_through(host->shard, HOST_VOLUME);
+    store = step_for(host, &(struct event){.kind = EVENT_TICK}, ACTION_WRITE_BACKING);
+    ck_assert_ptr_eq(store.owner, &first);
+    store = step_for(host, &(struct event){.kind = EVENT_IO_DONE, .action = &store},
+                     ACTION_WRITE_BACKING);
+    ck_assert_ptr_eq(store.owner, &second);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -271,6 +327,7 @@ int main(void)
     tcase_add_test(cases, a_long_outage_is_asked_about_less_and_less);
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
+    tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
     tcase_add_test(cases, worn_out_flash_takes_no_writes_after_a_restart);
