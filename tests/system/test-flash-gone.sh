@@ -20,7 +20,7 @@ trigger=$tmpdir/trigger
 truncate -s 64M "$tmpdir/backing"
 start_nbdkit store --filter=error file "$tmpdir/backing" \
     error-pwrite=EIO error-pwrite-rate=100% error-pwrite-file="$trigger"
-"$builddir/blkcachectl" format "$flash" >/dev/null
+"$builddir/blkcachectl" format --segment-size 1M "$flash" >/dev/null
 ram=8M write_config \
     "name = \"v\"; backing = \"nbd+unix:///?socket=$tmpdir/store.sock\"; mode = \"write-back\"; backing_timeout = \"20s\";"
 
