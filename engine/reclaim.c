@@ -28,7 +28,7 @@ uint32_t ready_target(const struct shard *shard)
 {
     /* After a crash each of them is scanned for batches. */
     uint32_t target = READY_BYTES / shard->config.segment_bytes;
-    uint32_t most = shard->config.segments / 64;
+    uint32_t most = shard->config.segments / 16;
 
     target = target < most ? target : most;
     return target < READY_MIN ? READY_MIN : target;

@@ -93,9 +93,9 @@ import nbdraw as n
 
 silent = n.Client(sys.argv[1])
 with n.Client(sys.argv[1]).enter(b"v") as c:
-    for i in range(100):
+    for i in range(20): # few enough for the socket, though the server takes them one by one
         c.start(n.READ, i * 4096, 100000)
-    for i in range(100):
+    for i in range(20):
         assert c.reply()[1] == 0
     c.expect_close()
 silent.receive(18)
