@@ -4,9 +4,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/uuid.h"
 #include "daemon/fill-pause.h"
 #include "io/backing.h"
@@ -27,10 +27,7 @@ static json_t *number(uint64_t value)
 
 double control_uptime_seconds(const struct service *service)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9 - (double)service->started_ns / 1e9;
+    return (double)(clock_ns() - service->started_ns) / 1e9;
 }
 
 /* ---- counters ------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "daemon/control-verbs.h"
 
@@ -47,10 +48,7 @@ struct control {
 
 static time_t now_seconds(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
+    return (time_t)(clock_ns() / NS_PER_S);
 }
 
 /* ---- clients -------------------------------------------------------------------------------- */

@@ -2,10 +2,9 @@
 /* blkcachectl pause-fill and resume-fill. */
 #include <stdio.h>
 
+#include "common/clock.h"
 #include "common/duration.h"
 #include "daemon/ctl-client.h"
-
-#define NS_PER_S UINT64_C(1000000000)
 
 static enum ctl_exit ask(struct ctl *ctl, json_t *request)
 {

@@ -4,17 +4,8 @@
 
 #include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
-
-#define NS_PER_S UINT64_C(1000000000)
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
 
 /* The wall clock's time in `left_ns`. */
 static const char *time_print(char text[FILL_PAUSE_TIME_TEXT_BYTES], uint64_t left_ns)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "daemon/control-status.h"
 
 #define RATE_SAMPLES 10u
@@ -86,10 +87,8 @@ static void sample_volume(struct sample *sample, struct cache *cache, const stru
 static void sample_take(struct history *history)
 {
     struct sample sample = {0};
-    struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    sample.seconds = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    sample.seconds = (double)clock_ns() / 1e9;
     for (unsigned i = 0; i < volume_count(history->cache); i++)
         sample_volume(&sample, history->cache, volume_at(history->cache, i));
     sample.dirty_bytes = (double)(cache_dirty_blocks(history->cache, VOLUME_ALL) << BLOCK_SHIFT);
@@ -101,11 +100,10 @@ static void sample_take(struct history *history)
 static void *history_thread(void *opaque)
 {
     struct history *history = opaque;
-    struct timespec due;
+    struct timespec due = clock_timespec(clock_ns());
     bool ending = false;
 
     pthread_setname_np(pthread_self(), "history");
-    clock_gettime(CLOCK_MONOTONIC, &due);
     while (!ending) {
         sample_take(history);
         due.tv_sec++;

@@ -3,24 +3,15 @@
 #include "daemon/progress.h"
 
 #include <stdio.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/size.h"
 
 #define PRINT_EVERY_NS UINT64_C(200000000)
-#define NS_PER_S       1e9
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 void progress_begin(struct progress *progress, const char *what, bool shown)
 {
-    *progress = (struct progress){.what = what, .shown = shown, .started_ns = now_ns()};
+    *progress = (struct progress){.what = what, .shown = shown, .started_ns = clock_ns()};
     progress->printed_ns = progress->started_ns;
 }
 
@@ -32,11 +23,11 @@ void progress_bytes(struct progress *progress, uint64_t done, uint64_t total)
 
     if (!progress->shown)
         return;
-    now = now_ns();
+    now = clock_ns();
     if (now - progress->printed_ns < PRINT_EVERY_NS)
         return;
     progress->printed_ns = now;
-    seconds = (double)(now - progress->started_ns) / NS_PER_S;
+    seconds = (double)(now - progress->started_ns) / 1e9;
     rate = (double)done / seconds;
     fprintf(stderr, "\r%s: %s of %s, %s/s, %.0f s left\033[K", progress->what,
             size_print_human(done_text, done), size_print_human(total_text, total),

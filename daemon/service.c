@@ -7,21 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "daemon/history.h"
 #include "daemon/upkeep.h"
 #include "daemon/web.h"
 #include "io/job.h"
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 const char *service_state_name(enum service_state state)
 {
@@ -248,7 +240,7 @@ int service_start(struct service *service, const struct config *config, const ch
     int error;
 
     *service = (struct service){.config_path = config_path, .config = config};
-    service->started_ns = now_ns();
+    service->started_ns = clock_ns();
     error = choose_cores(service);
     if (error) {
         snprintf(why, why_bytes, "cannot choose processors: %s", strerror(-error));

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "daemon/fill-pause.h"
 
-#define NS_PER_S     UINT64_C(1000000000)
 #define SLEEP_MAX_NS (3600 * NS_PER_S)
 
 struct upkeep {
@@ -20,19 +20,10 @@ struct upkeep {
     bool kicked, ending;
 };
 
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* Until `due_ns`, or a kick.  False: it ends. */
 static bool upkeep_sleep(struct upkeep *upkeep, uint64_t due_ns)
 {
-    struct timespec due = {.tv_sec = (time_t)(due_ns / NS_PER_S),
-                           .tv_nsec = (long)(due_ns % NS_PER_S)};
+    struct timespec due = clock_timespec(due_ns);
     int error = 0;
     bool ending;
 

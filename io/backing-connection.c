@@ -4,8 +4,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/backing-nbd.h"
 
@@ -37,14 +37,6 @@ static struct nbd_handle *make_handle(void)
 }
 
 /* ---- before the cores run ----------------------------------------------------------------- */
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int wait_until_ready(struct nbd_handle *handle, uint64_t timeout_ns)
 {

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "engine/format.h"
 #include "io/extents.h"
@@ -454,9 +454,7 @@ static void nbd_backing_close(struct backing *backing)
 static void state(struct backing *backing, char *text, size_t bytes)
 {
     struct backing_nbd *nbd = container_of(backing, struct backing_nbd, backing);
-    struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&nbd->state_lock);
     if (nbd->ready_count > 0)
         snprintf(text, bytes, "%s, %u of %u connections%s%s", nbd->failing ? "failing" : "up",
@@ -464,7 +462,7 @@ static void state(struct backing *backing, char *text, size_t bytes)
                  nbd->last_error[0] ? ", last error: " : "", nbd->last_error);
     else
         snprintf(text, bytes, "reconnecting for %llu s: %s",
-                 (unsigned long long)((uint64_t)now.tv_sec - nbd->lost_since_ns / 1000000000u),
+                 (unsigned long long)(clock_ns() / NS_PER_S - nbd->lost_since_ns / NS_PER_S),
                  nbd->last_error);
     pthread_mutex_unlock(&nbd->state_lock);
 }

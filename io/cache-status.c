@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What control and metrics ask of a running cache: any thread, each shard under its lock. */
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/cache-private.h"
 
@@ -113,7 +113,6 @@ bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache
 {
     const struct cache_volume *own = cache->by_id[volume->id];
     uint64_t oldest_ns = UINT64_MAX, now_ns, broken = 0, lost = 0;
-    struct timespec now;
 
     if (own == NULL || volume->destage != DESTAGE_ORDERED)
         return false;
@@ -129,8 +128,7 @@ bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache
         pthread_mutex_unlock(&runner->lock);
         oldest_ns = ended_ns < oldest_ns ? ended_ns : oldest_ns;
     }
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    now_ns = clock_ns();
     epochs->age_ns = oldest_ns < now_ns ? now_ns - oldest_ns : 0;
     epochs->consistent = lost == 0 && atomic_load(&own->epochs.oldest) > broken;
     return true;

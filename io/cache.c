@@ -10,20 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/cache-private.h"
 #include "io/core-private.h"
 #include "io/request-private.h"
 
 #define STOP_SECONDS_MAX 120 /* then the stop is not clean, which costs only a recovery */
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int out_of_memory(char *why, size_t why_bytes)
 {

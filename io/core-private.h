@@ -65,7 +65,4 @@ struct core {
 struct buffer_pool *buffer_pool_create(struct core *core, uint64_t bytes);
 void buffer_pool_destroy(struct buffer_pool *pool);
 
-/* The clock itself; core_now() is what it said when the turn began. */
-uint64_t core_clock_ns(void);
-
 #endif

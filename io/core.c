@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/core-private.h"
 
@@ -46,14 +46,6 @@ static struct {
 static _Thread_local struct core *self;
 
 /* ---- small things ------------------------------------------------------------------------- */
-
-uint64_t core_clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 uint64_t core_now(const struct core *core)
 {
@@ -395,9 +387,9 @@ static bool let_others_run(struct core *core)
     io_uring_submit(&core->ring);
     if (io_uring_cq_ready(&core->ring) != 0)
         return true;
-    begin_ns = core_clock_ns();
+    begin_ns = clock_ns();
     sched_yield();
-    took_ns = core_clock_ns() - begin_ns;
+    took_ns = clock_ns() - begin_ns;
     if (took_ns > COURTESY_NS_MAX) {
         courtesy->tries = 0;
         courtesy->not_before_ns = begin_ns + took_ns + courtesy->pause_ns;
@@ -413,7 +405,7 @@ static void turn(struct core *core)
 {
     bool more;
 
-    core->now_ns = core_clock_ns();
+    core->now_ns = clock_ns();
     reap(core);
     handle_messages(core);
     expire_timers(core);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/cache-private.h"
 #include "io/core-private.h"
@@ -114,7 +115,7 @@ static void end(struct job *job)
 
     pthread_mutex_lock(&job->jobs->lock);
     job->facts.state = job->facts.error != 0 ? JOB_FAILED : job->stopped ? JOB_CANCELLED : JOB_DONE;
-    job->ended_ns = core_clock_ns();
+    job->ended_ns = clock_ns();
     facts = job->facts;
     pthread_mutex_unlock(&job->jobs->lock);
     log_notice("a job ended", LOG_STR("job", names[facts.config.kind]),
@@ -453,7 +454,7 @@ uint64_t jobs_begin(struct jobs *jobs, const struct job_config *config)
     job->pass = 1;
     job->next = config->offset;
     job->end = config->offset + config->length;
-    job->began_ns = core_clock_ns();
+    job->began_ns = clock_ns();
     job->message.handle = begin;
     pthread_mutex_lock(&jobs->lock);
     old = jobs->list[(jobs->last_id + 1) % JOBS_MAX];
@@ -481,7 +482,7 @@ static struct job *find(struct jobs *jobs, uint64_t id)
 
 static void take_facts(const struct job *job, struct job_facts *facts)
 {
-    uint64_t until_ns = is_over(job) ? job->ended_ns : core_clock_ns();
+    uint64_t until_ns = is_over(job) ? job->ended_ns : clock_ns();
 
     *facts = job->facts;
     facts->seconds = (double)(until_ns - job->began_ns) / 1e9;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "io/cache-private.h"
 #include "io/core-private.h"
@@ -116,7 +117,7 @@ static void finish(struct request *request)
     uint64_t now_ns = core->now_ns;
 
     if (now_ns == request->received_ns) /* within one turn: as good as nothing, but not nothing */
-        now_ns = core_clock_ns();
+        now_ns = clock_ns();
     if (op != LATENCY_OPS && request->error == 0)
         latency_add(&core->request->volumes[volume->index].latency[op][request->tier],
                     now_ns - request->received_ns);

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/size.h"
 #include "engine/format.h"
 #include "replay/policy.h"
@@ -246,10 +246,7 @@ static int sizes_settle(struct options *options, char *why)
 
 static double seconds_now(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (double)clock_ns() / 1e9;
 }
 
 static int replay(const struct options *options, const struct replay_policy *policy,

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-credentials.h"
@@ -46,12 +47,10 @@ void nbd_server_drop(struct nbd_server *server)
 /* True: no references are left.  False: it took longer than that. */
 static bool wait_idle(struct nbd_server *server, time_t seconds)
 {
-    struct timespec limit;
+    struct timespec limit = clock_timespec(clock_ns() + (uint64_t)seconds * NS_PER_S);
     int error = 0;
     bool idle;
 
-    clock_gettime(CLOCK_MONOTONIC, &limit);
-    limit.tv_sec += seconds;
     pthread_mutex_lock(&server->lock);
     while (atomic_load(&server->references) != 0 && error == 0)
         error = pthread_cond_timedwait(&server->idle, &server->lock, &limit);

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "frontends/ublk/ublk-openers.h"
@@ -393,8 +394,7 @@ void ublk_device_start(struct ublk_device *device, struct volume *volume)
 
 bool ublk_device_wait(struct ublk_device *device, uint64_t due_ns)
 {
-    struct timespec due = {.tv_sec = (time_t)(due_ns / 1000000000u),
-                           .tv_nsec = (long)(due_ns % 1000000000u)};
+    struct timespec due = clock_timespec(due_ns);
     int error = 0;
     bool ended;
 

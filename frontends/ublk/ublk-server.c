@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "frontends/ublk/ublk-device.h"
 #include "io/volume.h"
@@ -117,7 +117,6 @@ int ublk_server_create(struct ublk_server **created, struct cache *cache, char *
 
 int ublk_server_start(struct ublk_server *server, char *why, size_t why_bytes)
 {
-    struct timespec now;
     uint64_t due_ns;
     int error = 0;
 
@@ -128,8 +127,7 @@ int ublk_server_start(struct ublk_server *server, char *why, size_t why_bytes)
         if (volume->ublk >= 0)
             ublk_device_start(&server->devices[server->started++], volume);
     }
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    due_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + START_NS;
+    due_ns = clock_ns() + START_NS;
     for (unsigned i = 0; i < server->started; i++) {
         struct ublk_device *device = &server->devices[i];
 

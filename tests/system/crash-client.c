@@ -24,8 +24,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/hash.h"
 
 #define BLOCK_BYTES      4096u
@@ -85,14 +85,6 @@ static _Noreturn void die(const char *what, const char *why)
 static _Noreturn void die_nbd(const char *what)
 {
     die(what, nbd_get_error());
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static uint64_t random_below(struct client *client, uint64_t limit)
@@ -306,7 +298,7 @@ static bool connected(const struct client *client)
 static void write_until(struct client *client, uint64_t deadline_ns)
 {
     while (connected(client) && client->error == 0) {
-        bool sending = now_ns() < deadline_ns;
+        bool sending = clock_ns() < deadline_ns;
 
         for (unsigned i = 0; sending && i < DEPTH && connected(client); i++)
             if (!client->slots[i].busy)
@@ -352,13 +344,13 @@ static int command_write(char **arguments)
             die("memory", strerror(ENOMEM));
     }
     client.nbd = connect_to(arguments[0]);
-    begin_ns = now_ns();
+    begin_ns = clock_ns();
     write_until(&client, begin_ns + (uint64_t)(seconds * 1e9));
     /* What was in flight when the server went away stays sent and not acknowledged. */
     record_save(&client, record_path);
     printf("writes=%" PRIu64 " blocks=%" PRIu64 " flushes=%" PRIu64 " seconds=%.3f ended=%s\n",
            client.writes, client.written_blocks, client.flushes,
-           (double)(now_ns() - begin_ns) / 1e9,
+           (double)(clock_ns() - begin_ns) / 1e9,
            client.error != 0    ? strerror(client.error)
            : connected(&client) ? "in-time"
                                 : "server-gone");

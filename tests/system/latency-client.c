@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/hash.h"
 
 #define BLOCK_BYTES 4096u
@@ -28,14 +28,6 @@ static _Noreturn void die(const char *what, const char *why)
 {
     fprintf(stderr, "latency-client: %s: %s\n", what, why);
     exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static int compare_numbers(const void *one, const void *other)
@@ -64,7 +56,7 @@ static uint64_t *shuffled_blocks(uint64_t count, uint64_t seed)
 static uint64_t measure_one(struct nbd_handle *nbd, bool flush, uint64_t offset)
 {
     static unsigned char data[BLOCK_BYTES];
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = clock_ns();
 
     if (flush) {
         if (nbd_pwrite(nbd, data, sizeof(data), offset, 0) < 0 || nbd_flush(nbd, 0) < 0)
@@ -72,7 +64,7 @@ static uint64_t measure_one(struct nbd_handle *nbd, bool flush, uint64_t offset)
     } else if (nbd_pread(nbd, data, sizeof(data), offset, 0) < 0) {
         die("read", nbd_get_error());
     }
-    return now_ns() - begin_ns;
+    return clock_ns() - begin_ns;
 }
 
 int main(int argc, char **argv)

@@ -19,8 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/hash.h"
 #include "engine/format.h"
 #include "tests/sim/sim-alone.h"
@@ -53,14 +53,6 @@ static _Noreturn void die(const char *what, const char *why)
     exit(1);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t random_below(struct client *client, uint64_t limit)
 {
     client->random += UINT64_C(0x9e3779b97f4a7c15);
@@ -78,9 +70,9 @@ static int ended(void *user_data, int *error)
     if (*error != 0 && *error != ENOTCONN)
         client->error = *error;
     if (slot->flush)
-        alone_flush_end(client->alone, now_ns(), slot->begun, *error);
+        alone_flush_end(client->alone, clock_ns(), slot->begun, *error);
     else if (*error == 0)
-        alone_write_end(client->alone, now_ns(), slot->write, 0);
+        alone_write_end(client->alone, clock_ns(), slot->write, 0);
     slot->busy = false;
     client->in_flight--;
     return 1;
@@ -89,7 +81,7 @@ static int ended(void *user_data, int *error)
 static int send_flush(struct client *client, struct slot *slot)
 {
     slot->flush = true;
-    slot->begun = alone_flush_begin(client->alone, now_ns());
+    slot->begun = alone_flush_begin(client->alone, clock_ns());
     client->flushes++;
     return nbd_aio_flush(client->nbd,
                          (nbd_completion_callback){.callback = ended, .user_data = slot}, 0) < 0
@@ -131,7 +123,7 @@ static int send_write(struct client *client, struct slot *slot)
         offset -= offset % BLOCK_BYTES, length = (length + BLOCK_BYTES - 1) & ~(BLOCK_BYTES - 1u);
     slot->flush = false;
     client->writes++;
-    slot->write = alone_write_begin(client->alone, now_ns(), offset, length, id, fua != 0);
+    slot->write = alone_write_begin(client->alone, clock_ns(), offset, length, id, fua != 0);
     if (trim)
         return nbd_aio_trim(client->nbd, length, offset, callback, fua) < 0 ? -1 : 0;
     for (uint64_t i = 0; i < length / SECTOR_BYTES; i++)
@@ -227,7 +219,7 @@ int main(int argc, char **argv)
     write_until_gone(&client);
     if (client.error != 0)
         die("a command failed", strerror(client.error));
-    killed_ns = now_ns();
+    killed_ns = clock_ns();
     alone_crash(client.alone, killed_ns);
     while (fgets(path, sizeof(path), stdin) != NULL) {
         path[strcspn(path, "\n")] = '\0';

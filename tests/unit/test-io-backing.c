@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "engine/format.h"
 #include "tests/unit/io-cores.h"
 
@@ -122,14 +122,6 @@ struct io {
     int result;
     uint64_t ended_ns;
 };
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void ended(struct core *core, struct backing_io *io, int result)
 {
