@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -24,13 +25,30 @@
 /* Without descriptors or memory there is nothing to do but wait for other connections to end. */
 #define ACCEPT_RETRY_NS UINT64_C(100000000)
 
-#define PREFIX_UNIX     "unix:"
-#define PREFIX_TCP      "tcp:"
+/* A ring holds its sockets for a moment after its process has ended: one that was killed seems to
+ * listen still. */
+#define BUSY_WAIT_MS  2000u
+#define BUSY_RETRY_MS 50u
+
+#define PREFIX_UNIX   "unix:"
+#define PREFIX_TCP    "tcp:"
 
 static int fail(int error, char *why, size_t why_bytes, const char *name, const char *reason)
 {
     snprintf(why, why_bytes, "cannot listen on \"%s\": %s", name, reason);
     return error;
+}
+
+/* Whether it is worth another try; `ms` is 0 at first. */
+static bool busy_wait(int error, unsigned *ms)
+{
+    const struct timespec pause = {.tv_nsec = BUSY_RETRY_MS * 1000000l};
+
+    if (error != -EADDRINUSE || *ms >= BUSY_WAIT_MS)
+        return false;
+    *ms += BUSY_RETRY_MS;
+    nanosleep(&pause, NULL);
+    return true;
 }
 
 /* ---- Unix ------------------------------------------------------------------------------- */
@@ -81,6 +99,7 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
     const char *path = name + strlen(PREFIX_UNIX);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat status;
+    unsigned ms = 0;
     int error;
 
     if (path[0] != '/')
@@ -95,7 +114,9 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener->fd < 0)
         return fail(-errno, why, why_bytes, name, strerror(errno));
-    error = bind_unix(listener->fd, &address);
+    do
+        error = bind_unix(listener->fd, &address);
+    while (busy_wait(error, &ms));
     if (!error && listen(listener->fd, BACKLOG) != 0)
         error = -errno;
     if (error) {
@@ -190,7 +211,7 @@ static int open_tcp(struct nbd_listener *listeners, unsigned max, const char *na
     struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
     const char *port;
     char host[256];
-    unsigned count = 0;
+    unsigned count = 0, ms = 0;
     int error, failure = 0;
 
     if (!split(name + strlen(PREFIX_TCP), host, sizeof(host), &port))
@@ -200,7 +221,9 @@ static int open_tcp(struct nbd_listener *listeners, unsigned max, const char *na
         return fail(-EINVAL, why, why_bytes, name, gai_strerror(error));
     for (struct addrinfo *address = found; address != NULL && count < max;
          address = address->ai_next) {
-        error = open_address(&listeners[count], address);
+        do
+            error = open_address(&listeners[count], address);
+        while (busy_wait(error, &ms));
         if (!error)
             count++;
         /* A machine may be without IPv6, or without the interface, and that is fine as long as

@@ -56,6 +56,22 @@ for uri in "nbd+unix:///memory?socket=$tmpdir/memory.sock" \
     [ "$(nbdinfo --size "$uri")" = 67108864 ] || fail "$uri"
 done
 
+# One that is about to go, as the ring of a killed daemon is, is waited for.
+stop_memory_server
+python3 -c 'import socket, sys, time
+for family, name in ((socket.AF_UNIX, sys.argv[1]), (socket.AF_INET, ("127.0.0.1", int(sys.argv[2])))):
+    one = socket.socket(family); one.bind(name); one.listen(); globals()[str(family)] = one
+print("ready", flush=True)
+time.sleep(0.5)' "$tmpdir/going.sock" "${tcp##*:}" >"$tmpdir/going.log" &
+going=$!
+wait_until 10 grep -q ready "$tmpdir/going.log"
+"$server" "unix:$tmpdir/going.sock" "tcp:127.0.0.1:${tcp##*:}" "unix:$tmpdir/second.sock" \
+    >"$tmpdir/memory.counters" 2>"$tmpdir/addresses.log" &
+memory_pid=$!
+cleanup_fn end_process "$memory_pid"
+wait_until 10 test -S "$tmpdir/second.sock"
+wait "$going"
+
 # A file that has become another server's is left alone.
 rm "$tmpdir/second.sock"
 python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$tmpdir/second.sock"
