@@ -10,17 +10,7 @@
  */
 #include "engine/shard-private.h"
 
-static bool overlap(uint64_t key, uint32_t count, uint64_t other, uint32_t other_count)
-{
-    return key < other + other_count && other < key + count;
-}
-
 /* ---- reads ------------------------------------------------------------------------------ */
-
-static uint64_t piece_range(uint32_t first, uint32_t count)
-{
-    return (count < REGION_BLOCKS ? (UINT64_C(1) << count) - 1 : UINT64_MAX) << first;
-}
 
 void backing_read_begin(struct shard *shard, struct piece *piece, uint32_t first, uint32_t count)
 {
@@ -64,7 +54,7 @@ bool backing_read_waits(const struct shard *shard, const struct piece *piece)
 {
     for (const struct piece *active = shard->merging; active; active = active->active_next)
         if ((active->state == WRITE_AROUND_WAIT || active->state == WRITE_AROUND) &&
-            overlap(piece_key(active), active->count, piece_key(piece), piece->count))
+            piece_overlaps(active, piece_key(piece), piece->count))
             return true;
     return false;
 }
@@ -74,10 +64,10 @@ bool backing_read_waits(const struct shard *shard, const struct piece *piece)
 bool backing_writers_overlap(const struct shard *shard, uint64_t key, uint32_t count)
 {
     for (const struct run *run = shard->destage.active; run; run = run->next)
-        if (overlap(run->key, run->count, key, count))
+        if (keys_overlap(run->key, run->count, key, count))
             return true;
     for (uint32_t i = 0; i < shard->writing_count; i++)
-        if (overlap(piece_key(shard->writing[i]), shard->writing[i]->count, key, count))
+        if (piece_overlaps(shard->writing[i], key, count))
             return true;
     return false;
 }

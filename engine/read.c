@@ -229,7 +229,7 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
                              uint32_t count, struct actions *out)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
-    uint64_t range = (count < 64 ? (UINT64_C(1) << count) - 1 : UINT64_MAX) << first, filled = 0;
+    uint64_t range = piece_range(first, count), filled = 0;
     bool fresh = piece->generation == *ram_generation(shard, key_of(piece->volume, piece->block));
 
     fresh |= MUTANT(105);

@@ -669,6 +669,22 @@ static inline uint64_t piece_key(const struct piece *piece)
     return key_of(piece->volume, piece->block);
 }
 
+/* A piece's mask of its blocks [first, first + count). */
+static inline uint64_t piece_range(uint32_t first, uint32_t count)
+{
+    return (count < REGION_BLOCKS ? (UINT64_C(1) << count) - 1 : UINT64_MAX) << first;
+}
+
+static inline bool keys_overlap(uint64_t key, uint32_t count, uint64_t other, uint32_t other_count)
+{
+    return key < other + other_count && other < key + count;
+}
+
+static inline bool piece_overlaps(const struct piece *piece, uint64_t key, uint32_t count)
+{
+    return keys_overlap(piece_key(piece), piece->count, key, count);
+}
+
 static inline void mrc_note(const struct shard_volume *volume, const struct piece *piece)
 {
     for (uint32_t i = 0; volume->mrc && i < piece->count; i++)

@@ -129,7 +129,7 @@ enum action_kind {
     /* Write what `owner`, a struct flash_write, says, at `offset`.  Always reported. */
     ACTION_WRITE_FLASH,
     /* Read `length` bytes at `offset` of the volume's backing store into `data`; past its end the
-     * rest is zeros. */
+     * rest is zeros.  Always reported. */
     ACTION_READ_BACKING,
     ACTION_WRITE_BACKING, /* Always reported; data past the end of the volume is not written. */
     ACTION_ZERO_BACKING,  /* Write zeros (ACTION_MAY_UNMAP: may deallocate).  Always reported. */

@@ -19,17 +19,12 @@
 
 /* ---- active pieces ---------------------------------------------------------------------- */
 
-static bool list_overlap(const struct piece *list, uint64_t key, uint32_t count)
-{
-    for (const struct piece *piece = list; piece; piece = piece->active_next)
-        if (piece_key(piece) < key + count && key < piece_key(piece) + piece->count)
-            return true;
-    return false;
-}
-
 bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
 {
-    return list_overlap(shard->merging, key, count);
+    for (const struct piece *piece = shard->merging; piece; piece = piece->active_next)
+        if (piece_overlaps(piece, key, count))
+            return true;
+    return false;
 }
 
 void active_add(struct shard *shard, struct piece *piece)

@@ -96,23 +96,11 @@ static void write_flash(struct engine *engine, struct shard *shard, const struct
     done(engine, shard, action);
 }
 
-static void read_backing(struct engine *engine, struct shard *shard, const struct action *action)
-{
-    struct piece *piece = action->owner;
-    uint64_t range = action->count < 64 ? (UINT64_C(1) << action->count) - 1 : UINT64_MAX;
-
-    if (action->flags & ACTION_REPORT || piece->fill_mask & range << action->first)
-        done(engine, shard, action);
-    else
-        piece_io_ended(engine, piece);
-}
-
 static void carry_out(struct engine *engine, struct shard *shard, const struct action *action)
 {
     switch ((enum action_kind)action->kind) {
     case ACTION_READ_FLASH: read_flash(engine, shard, action); return;
     case ACTION_WRITE_FLASH: write_flash(engine, shard, action); return;
-    case ACTION_READ_BACKING: read_backing(engine, shard, action); return;
     case ACTION_FLUSH_FLASH: shard_flush_end(shard, shard_flush_begin(shard)); break;
     case ACTION_REPLY: engine->replied = true; return;
     case ACTION_RESUME:
@@ -120,6 +108,7 @@ static void carry_out(struct engine *engine, struct shard *shard, const struct a
         return;
     case ACTION_NOTICE:
     case ACTION_EPOCH: return;
+    case ACTION_READ_BACKING:
     case ACTION_WRITE_BACKING:
     case ACTION_ZERO_BACKING:
     case ACTION_FLUSH_BACKING:
