@@ -53,7 +53,8 @@ void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum)
     }
 }
 
-uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
+static uint64_t sum_blocks(struct cache *cache, uint16_t volume,
+                           uint64_t (*blocks)(const struct shard *shard, uint16_t volume))
 {
     uint64_t sum = 0;
 
@@ -61,38 +62,25 @@ uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
         struct shard_runner *runner = &cache->runners[i];
 
         pthread_mutex_lock(&runner->lock);
-        sum += shard_dirty_blocks(runner->shard, volume);
+        sum += blocks(runner->shard, volume);
         pthread_mutex_unlock(&runner->lock);
     }
     return sum;
+}
+
+uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
+{
+    return sum_blocks(cache, volume, shard_dirty_blocks);
 }
 
 uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume)
 {
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < cache->shard_count; i++) {
-        struct shard_runner *runner = &cache->runners[i];
-
-        pthread_mutex_lock(&runner->lock);
-        sum += shard_lost_blocks(runner->shard, volume);
-        pthread_mutex_unlock(&runner->lock);
-    }
-    return sum;
+    return sum_blocks(cache, volume, shard_lost_blocks);
 }
 
 uint64_t cache_unreadable_blocks(struct cache *cache, uint16_t volume)
 {
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < cache->shard_count; i++) {
-        struct shard_runner *runner = &cache->runners[i];
-
-        pthread_mutex_lock(&runner->lock);
-        sum += shard_unreadable_blocks(runner->shard, volume);
-        pthread_mutex_unlock(&runner->lock);
-    }
-    return sum;
+    return sum_blocks(cache, volume, shard_unreadable_blocks);
 }
 
 bool cache_backing_fails(struct cache *cache, uint16_t volume)
