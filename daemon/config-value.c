@@ -403,6 +403,59 @@ void config_value_read(const struct config_key *key, const config_setting_t *set
         refuse_plain(key, setting, &raw, path, report, error);
 }
 
+int config_value_parse(const struct config_key *key, const char *text, void *field, char *why,
+                       size_t why_bytes)
+{
+    struct raw raw = {.text = text};
+    int error = -EINVAL;
+    char wanted[400];
+    FILE *to;
+
+    if (*text != '\0' && key->type != CONFIG_NUMBERS && key->type != CONFIG_TEXTS)
+        error = read_plain(key, &raw, field);
+    if (!error)
+        return 0;
+    to = fmemopen(wanted, sizeof(wanted), "w");
+    if (to == NULL)
+        return -ENOMEM;
+    print_wanted(to, key);
+    fclose(to);
+    snprintf(why, why_bytes, "\"%.100s\" is %s; %s", text,
+             error == -ERANGE ? "out of range" : "not possible", wanted);
+    return error;
+}
+
+const char *config_value_print(const struct config_key *key, const void *field,
+                               char text[CONFIG_VALUE_BYTES])
+{
+    struct choices choices;
+
+    text[0] = '\0';
+    switch (key->type) {
+    case CONFIG_SIZE: return size_print(text, *(const config_size *)field);
+    case CONFIG_NUMBER:
+        if (*(const config_number *)field >= 0)
+            snprintf(text, CONFIG_VALUE_BYTES, "%" PRId64, *(const config_number *)field);
+        break;
+    case CONFIG_PERCENT:
+        snprintf(text, CONFIG_VALUE_BYTES, "%" PRIu32, *(const config_percent *)field);
+        break;
+    case CONFIG_DURATION:
+        snprintf(text, CONFIG_VALUE_BYTES, "%" PRIu64 "ms",
+                 *(const config_duration *)field / NS_PER_MS);
+        break;
+    case CONFIG_TOGGLE:
+        snprintf(text, CONFIG_VALUE_BYTES, *(const config_toggle *)field ? "true" : "false");
+        break;
+    case CONFIG_CHOICE:
+        choices_split(&choices, key->choices);
+        snprintf(text, CONFIG_VALUE_BYTES, "%s", choices.word[*(const config_choice *)field]);
+        break;
+    default: break; /* no plain value, or a text as long as it likes */
+    }
+    return text;
+}
+
 void config_value_fall_back(const struct config_key *key, void *field)
 {
     struct raw raw = {.text = key->fallback};

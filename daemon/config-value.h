@@ -14,6 +14,16 @@ void config_value_read(const struct config_key *key, const config_setting_t *set
 /* The value of a key that is not given and need not be. */
 void config_value_fall_back(const struct config_key *key, void *field);
 
+/* The same for a plain value given as a text, as a command line has it.  A negative errno and a phrase
+ * in `why` that names the value and what the key wants. */
+int config_value_parse(const struct config_key *key, const char *text, void *field, char *why,
+                       size_t why_bytes);
+
+/* The value in the form that config_value_parse takes; "" for a plain value that is not given. */
+#define CONFIG_VALUE_BYTES 64
+const char *config_value_print(const struct config_key *key, const void *field,
+                               char text[CONFIG_VALUE_BYTES]);
+
 void config_value_free(const struct config_key *key, void *field);
 
 #endif

@@ -293,6 +293,15 @@ bool config_has_ublk(const struct config *config)
     return false;
 }
 
+const struct config_volume *config_volume_find(const struct config *config, const char *name)
+{
+    for (unsigned i = 0; i < config->volume_count; i++) {
+        if (strcmp(config->volumes[i].name, name) == 0)
+            return &config->volumes[i];
+    }
+    return NULL;
+}
+
 void config_free(struct config *config)
 {
     if (config == NULL)

@@ -90,6 +90,9 @@ void config_free(struct config *config);
 /* Whether a volume has a ublk device. */
 bool config_has_ublk(const struct config *config);
 
+/* The volume of this name, or NULL. */
+const struct config_volume *config_volume_find(const struct config *config, const char *name);
+
 /* ---- the keys ------------------------------------------------------------------------------- */
 
 enum config_type {

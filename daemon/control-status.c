@@ -9,16 +9,9 @@
 #include "common/clock.h"
 #include "common/uuid.h"
 #include "daemon/fill-pause.h"
+#include "daemon/transition.h"
 #include "io/backing.h"
 #include <config.h>
-
-static const char *mode_name(uint8_t mode)
-{
-    static const char *const names[] = {"write-back", "write-through", "write-around",
-                                        "pass-through"};
-
-    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
-}
 
 static json_t *number(uint64_t value)
 {
@@ -181,11 +174,9 @@ static const char *volume_state(struct cache *cache, const struct volume *volume
 
 static const char *backing_spec(const struct service *service, const struct volume *volume)
 {
-    for (unsigned i = 0; i < service->config->volume_count; i++) {
-        if (strcmp(service->config->volumes[i].name, volume->name) == 0)
-            return service->config->volumes[i].backing;
-    }
-    return "";
+    const struct config_volume *file = config_volume_find(service->config, volume->name);
+
+    return file != NULL ? file->backing : "";
 }
 
 /* Null: the volume has no ublk device. */
@@ -221,17 +212,22 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     backing_state(volume->backing, backing, sizeof(backing));
     json = json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "name", volume->name, "state", volume_state(service->cache, volume, backing),
-                     "mode", mode_name(volume->mode), "bytes", number(volume->bytes), "read_only",
-                     (int)volume->read_only, "nbd", (int)volume->nbd, "ublk",
-                     ublk_json(service, volume), "backing", backing_spec(service, volume),
-                     "backing_state", backing, "dirty_bytes", number(dirty << BLOCK_SHIFT),
-                     "read_bytes", number(counters.read_blocks << BLOCK_SHIFT), "written_bytes",
+                     "mode", transition_mode_name(transition_mode(service->transitions, volume)),
+                     "bytes", number(volume->bytes), "read_only", (int)volume->read_only, "nbd",
+                     (int)volume->nbd, "ublk", ublk_json(service, volume), "backing",
+                     backing_spec(service, volume), "backing_state", backing, "dirty_bytes",
+                     number(dirty << BLOCK_SHIFT), "read_bytes",
+                     number(counters.read_blocks << BLOCK_SHIFT), "written_bytes",
                      number(counters.write_blocks << BLOCK_SHIFT), "lost_blocks",
                      number(cache_lost_blocks(service->cache, volume->id)), "unreadable_blocks",
                      number(cache_unreadable_blocks(service->cache, volume->id)), "reads",
                      control_reads(&counters));
     json_object_set_new(json, "destage",
                         json_string(volume->destage == DESTAGE_ORDERED ? "ordered" : "sorted"));
+    json_object_set_new(json, "mode_requested", json_string(transition_mode_name(volume->mode)));
+    json_object_set_new(json, "transition", transition_json(service->transitions, volume));
+    json_object_set_new(json, "dirty_max_percent", number(volume->dirty_max_percent));
+    json_object_set_new(json, "sequential_cutoff_bytes", number(volume->sequential_cutoff_bytes));
     fill_pause_json(volume, json);
     if (cache_epochs(service->cache, volume, &epochs)) {
         json_object_set_new(json, "backing_consistent", json_boolean(epochs.consistent));

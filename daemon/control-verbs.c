@@ -210,6 +210,7 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         {"events", answer_events},
         {"flush", answer_flush},
         {"shutdown", answer_shutdown},
+        {"set", control_set},
         {"pause-fill", control_pause_fill},
         {"resume-fill", control_resume_fill},
         {"prefetch", control_prefetch},

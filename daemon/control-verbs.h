@@ -18,7 +18,7 @@ struct control_verbs {
 };
 
 /* The reply, which the caller owns; NULL: it comes when the daemon has stopped.  Never blocks for
- * longer than a shard's lock is held. */
+ * longer than a shard's lock is held, or a small file is made durable. */
 json_t *control_answer(struct control_verbs *verbs, const json_t *request);
 
 /* The volume that a request names: *volume is NULL when it names none.  False: there is none of

@@ -124,6 +124,32 @@ static void print_paused(const json_t *volumes, const char *indent)
     }
 }
 
+/* What is on its way to the mode that was asked for. */
+static void print_transitions(const json_t *volumes, const char *indent)
+{
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(volumes, i, volume)
+    {
+        const json_t *at = json_object_get(volume, "transition"), *left;
+        char size[SIZE_TEXT_BYTES];
+
+        if (!json_is_object(at))
+            continue;
+        printf("%s%s: on its way to %s, %s left to write back", indent, text_of(volume, "name"),
+               text_of(at, "to"), size_of(size, at, "left_bytes"));
+        left = json_object_get(at, "seconds_left");
+        if (json_is_string(json_object_get(at, "reason"))) {
+            printf("; %s", text_of(at, "reason"));
+        } else if (json_is_number(left)) {
+            printf(", ");
+            print_duration(json_number_value(left));
+        }
+        putchar('\n');
+    }
+}
+
 static void print_volumes(const json_t *volumes, const char *indent)
 {
     static const char *const titles[] = {"VOLUME", "SIZE", "MODE",    "STATE",  "DIRTY",
@@ -140,6 +166,7 @@ static void print_volumes(const json_t *volumes, const char *indent)
     volume_rows(&table, volumes);
     table_end(&table, indent, stdout);
     print_paused(volumes, indent);
+    print_transitions(volumes, indent);
     print_ordered(volumes, indent);
 }
 

@@ -11,6 +11,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "daemon/history.h"
+#include "daemon/settings.h"
+#include "daemon/transition.h"
 #include "daemon/upkeep.h"
 #include "daemon/web.h"
 #include "io/job.h"
@@ -128,8 +130,12 @@ static int open_cache(struct service *service, const struct service_force *force
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    for (unsigned i = 0; i < from->volume_count; i++)
-        volumes[i] = volume_config(&from->volumes[i], force);
+    for (unsigned i = 0; i < from->volume_count; i++) {
+        struct config_volume volume = from->volumes[i];
+
+        settings_apply(service->settings, &volume);
+        volumes[i] = volume_config(&volume, force);
+    }
     error = cache_open(&service->cache, &config, why, why_bytes);
     free(volumes);
     return error;
@@ -196,6 +202,7 @@ static void start_web(struct service *service)
 
 static void let_go(struct service *service)
 {
+    transitions_end(service->transitions);
     upkeep_end(service->upkeep);
     history_end(service->history);
     if (service->ublk != NULL)
@@ -205,6 +212,7 @@ static void let_go(struct service *service)
     if (service->cache != NULL)
         cache_close(service->cache);
     jobs_destroy(service->jobs);
+    settings_end(service->settings);
     free(service->cores);
     service->ublk = NULL;
     service->nbd = NULL;
@@ -213,6 +221,8 @@ static void let_go(struct service *service)
     service->history = NULL;
     service->upkeep = NULL;
     service->jobs = NULL;
+    service->settings = NULL;
+    service->transitions = NULL;
 }
 
 /* ublk devices last: their start reads through the cache, and people mount them at once. */
@@ -246,7 +256,9 @@ int service_start(struct service *service, const struct config *config, const ch
         snprintf(why, why_bytes, "cannot choose processors: %s", strerror(-error));
         return error;
     }
-    error = open_cache(service, force, why, why_bytes);
+    error = settings_begin(&service->settings, config->daemon.state_dir, why, why_bytes);
+    if (!error)
+        error = open_cache(service, force, why, why_bytes);
     if (!error)
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {
@@ -254,6 +266,8 @@ int service_start(struct service *service, const struct config *config, const ch
         error = service->jobs == NULL ? -ENOMEM : history_begin(&service->history, service->cache);
         if (!error)
             error = upkeep_begin(&service->upkeep, service);
+        if (!error)
+            error = transitions_begin(&service->transitions, service->cache);
         if (error)
             snprintf(why, why_bytes, "cannot start what watches over the cache: %s",
                      strerror(-error));
@@ -280,6 +294,8 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     service->web = NULL;
     upkeep_end(service->upkeep);
     service->upkeep = NULL;
+    transitions_end(service->transitions);
+    service->transitions = NULL;
     jobs_stop(service->jobs);
     history_end(service->history); /* before the cache has no volumes to look at */
     service->history = NULL;

@@ -33,6 +33,8 @@ enum service_state {
 
 struct history;
 struct jobs;
+struct settings;
+struct transitions;
 struct upkeep;
 struct web;
 
@@ -47,6 +49,8 @@ struct service {
     struct history *history;
     struct upkeep *upkeep;
     struct jobs *jobs;
+    struct settings *settings;
+    struct transitions *transitions;
     struct web *web;     /* NULL: off, or it could not listen */
     uint64_t started_ns; /* CLOCK_MONOTONIC */
     atomic_int state;    /* enum service_state */

@@ -3,6 +3,7 @@
 #include "engine/shard-private.h"
 
 #define BUFFER_BYTES (SCRATCH_BYTES + BATCH_ENTRIES_MAX * BLOCK_BYTES)
+#define OWED_LOOKS   1024u /* at slots and clean segments, in one hold of the lock */
 
 /* ---- memory ----------------------------------------------------------------------------- */
 
@@ -431,6 +432,28 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t id)
         return shard->dirty_blocks;
     volume = shard_volume(shard, id);
     return volume ? volume->dirty : 0;
+}
+
+uint64_t shard_owed_blocks(const struct shard *shard, uint16_t id, uint32_t *cursor)
+{
+    uint64_t owed = 0;
+
+    for (uint32_t looks = 0; looks < OWED_LOOKS && *cursor < shard->slot_count; looks++) {
+        uint32_t segment = *cursor >> shard->segment_shift;
+        const struct slot *slot = &shard->slots[*cursor];
+
+        if (shard->segments[segment].dirty == 0) {
+            *cursor = (segment + 1) << shard->segment_shift;
+            continue;
+        }
+        owed +=
+            (slot->bits & (SLOT_DIRTY | SLOT_WRITTEN | SLOT_THROUGH | SLOT_BAD)) == SLOT_DIRTY &&
+            key_volume(slot_key(slot)) == id;
+        ++*cursor;
+    }
+    if (*cursor >= shard->slot_count)
+        *cursor = UINT32_MAX;
+    return owed;
 }
 
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)

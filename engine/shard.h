@@ -361,6 +361,12 @@ uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t volume);
 void shard_destage_all(struct shard *shard, uint16_t volume);
 uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
 
+/* Of the dirty blocks, those that the backing store was not sent: neither written to it, if only into
+ * its volatile cache, nor on their way as part of a write that is not acknowledged before they are.
+ * From *cursor (0 at first) on, a bounded stretch; *cursor is UINT32_MAX at the end.  Lost blocks do
+ * not count. */
+uint64_t shard_owed_blocks(const struct shard *shard, uint16_t volume, uint32_t *cursor);
+
 /* Of the dirty blocks, those whose data failed their CRC, or all when the flash is lost: they never
  * become clean by themselves, so that whoever waits for clean waits until dirty equals lost. */
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t volume);

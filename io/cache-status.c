@@ -73,6 +73,22 @@ uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
     return sum_blocks(cache, volume, shard_dirty_blocks);
 }
 
+uint64_t cache_owed_blocks(struct cache *cache, uint16_t volume)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+
+        for (uint32_t cursor = 0; cursor != UINT32_MAX;) {
+            pthread_mutex_lock(&runner->lock);
+            sum += shard_owed_blocks(runner->shard, volume, &cursor);
+            pthread_mutex_unlock(&runner->lock);
+        }
+    }
+    return sum;
+}
+
 uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume)
 {
     return sum_blocks(cache, volume, shard_lost_blocks);

@@ -210,29 +210,56 @@ void cache_volumes_close(struct cache *cache)
 /* ---- what shards are told ----------------------------------------------------------------- */
 
 /* A volume that is not configured keeps its records for the time being: they may be dirty. */
+static struct volume_policy policy_of(const struct cache *cache,
+                                      const struct superblock_volume *record)
+{
+    const struct cache_volume *own = cache->by_id[record->id];
+
+    return (struct volume_policy){
+        .present = true,
+        .mode = own != NULL ? own->volume.mode : MODE_WRITE_BACK,
+        .destage = own != NULL && cache->flash.fd >= 0 ? own->volume.destage : DESTAGE_SORTED,
+        .backing_debt = own != NULL ? own->backing_debt : !cache->started_clean,
+        .blocks = (record->bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT,
+        .floor_lsn = record->floor_lsn,
+        .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,
+        .stall_timeout_ns = own != NULL ? own->volume.backing_timeout_ns : 0,
+    };
+}
+
 void cache_volume_policies(struct cache *cache, struct shard *shard)
 {
     const struct superblock *block = cache->superblock.block;
 
     for (unsigned i = 0; i < VOLUMES_MAX; i++) {
         const struct superblock_volume *record = &block->volumes[i];
-        const struct cache_volume *own;
         struct volume_policy policy;
 
         if (record->state != VOLUME_ACTIVE)
             continue;
-        own = cache->by_id[record->id];
-        policy = (struct volume_policy){
-            .present = true,
-            .mode = own != NULL ? own->volume.mode : MODE_WRITE_BACK,
-            .destage = own != NULL && cache->flash.fd >= 0 ? own->volume.destage : DESTAGE_SORTED,
-            .backing_debt = own != NULL ? own->backing_debt : !cache->started_clean,
-            .blocks = (record->bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT,
-            .floor_lsn = record->floor_lsn,
-            .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,
-            .stall_timeout_ns = own != NULL ? own->volume.backing_timeout_ns : 0,
-        };
+        policy = policy_of(cache, record);
         shard_volume_set(shard, record->id, &policy);
+    }
+}
+
+void cache_volume_set(struct cache *cache, struct volume *volume,
+                      const struct volume_settings *settings)
+{
+    struct cache_volume *own = cache_volume_of(volume);
+    struct volume_policy policy;
+
+    volume->mode = settings->mode;
+    volume->dirty_max_percent = settings->dirty_max_percent;
+    volume->sequential_cutoff_bytes = settings->sequential_cutoff_bytes;
+    pthread_mutex_lock(&cache->superblock.lock);
+    own->record->mode = settings->mode; /* durable with the next commit; nothing relies on it */
+    policy = policy_of(cache, own->record);
+    pthread_mutex_unlock(&cache->superblock.lock);
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        pthread_mutex_lock(&cache->runners[i].lock);
+        shard_volume_set(cache->runners[i].shard, volume->id, &policy);
+        pthread_mutex_unlock(&cache->runners[i].lock);
+        shard_runner_kick(&cache->runners[i]);
     }
 }
 

@@ -64,6 +64,20 @@ uint64_t cache_unreadable_blocks(struct cache *cache,
                                  uint16_t volume);              /* the flash fails to read */
 bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to it does */
 void cache_destage_all(struct cache *cache, uint16_t volume);   /* VOLUME_ALL */
+
+/* Of the dirty blocks, those that were acknowledged without the backing store (shard.h).  Looks at all
+ * that is dirty: not for every turn.  What moves meanwhile may be missed: zero twice means zero. */
+uint64_t cache_owed_blocks(struct cache *cache, uint16_t volume);
+
+/* What of a volume may change while it is in use.  Takes effect with the next request; any thread
+ * that is no core, one at a time. */
+struct volume_settings {
+    uint8_t mode;
+    uint32_t dirty_max_percent;
+    uint64_t sequential_cutoff_bytes;
+};
+void cache_volume_set(struct cache *cache, struct volume *volume,
+                      const struct volume_settings *settings);
 /* Of a volume with ordered destaging: how old what its backing store holds is, in ns since the
  * oldest epoch ended that is not destaged (0: all are); and whether it is consistent, which it is
  * not before all that was recovered is destaged, nor after a version was lost.  False: the volume's destaging is not ordered. */

@@ -15,17 +15,17 @@ struct backing;
 struct volume {
     char name[VOLUME_NAME_BYTES];
     char description[128];
-    uint16_t id;     /* in the superblock and in the shards */
-    unsigned index;  /* in the configuration's order, see volume_at */
-    uint8_t mode;    /* enum volume_mode */
-    uint8_t destage; /* enum destage_order */
+    uint16_t id;           /* in the superblock and in the shards */
+    unsigned index;        /* in the configuration's order, see volume_at */
+    _Atomic(uint8_t) mode; /* enum volume_mode; may change at any time */
+    uint8_t destage;       /* enum destage_order */
     bool read_only;
     bool nbd;       /* exported over NBD */
     int ublk;       /* device number, or -1 */
     uint64_t bytes; /* exact size of the export */
     /* CLOCK_MONOTONIC: until then what reads miss does not enter the cache; 0: it does. */
     atomic_uint_fast64_t fill_paused_until_ns;
-    uint64_t sequential_cutoff_bytes; /* 0: off */
+    _Atomic(uint64_t) sequential_cutoff_bytes; /* 0: off; may change at any time */
     uint64_t backing_timeout_ns;
     uint32_t dirty_max_percent;
     struct backing *backing;
