@@ -334,6 +334,8 @@ static void create_shards(struct sim_world *world)
         sim_flusher_init(world, &volume->flusher, volume->backing, i + 1);
         volume->epoch = world->boot.superblock.session << LSN_SESSION_SHIFT;
         /* Hazard 13: whoever was here before, and did not stop cleanly, may have left a debt. */
+        volume->clients = volume->clients_flash = (struct sim_flush_party){0};
+        memset(volume->destaging, 0, sizeof(volume->destaging));
         volume->backing_writes = has_debt(world, i);
         volume->backing_flushed = 0;
         sim_epoch_reset(world, volume);

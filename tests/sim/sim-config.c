@@ -208,6 +208,25 @@ static void choose_changes(struct sim_config *config, uint64_t seed)
         changes->remove_ppm = config->faults.loss ? 0 : PICK(&random, 300, 3000);
 }
 
+/* A failed flush of a backing store may have dropped what it was to make durable.  Where writes go past the
+ * cache, that is their clients' loss, of which they are told; here it must be nobody's. */
+static void choose_drops(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 8);
+
+    if (!config->faults.any || config->faults.loss || config->changes.mode_ppm > 0)
+        return;
+    for (uint32_t i = 0; i < config->volume_count; i++) {
+        struct sim_volume_config *volume = &config->volumes[i];
+
+        if (volume->mode == MODE_WRITE_BACK && volume->backing.write_cache &&
+            sim_random_percent(&random, 30)) {
+            volume->backing.flush_drops_percent = PICK(&random, 20, 100);
+            volume->backing.flush_error_ppm = PICK(&random, 20000, 200000);
+        }
+    }
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -242,4 +261,5 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_faults(config, &random, choice);
     choose_ordered(config, seed, choice);
     choose_changes(config, seed);
+    choose_drops(config, seed);
 }

@@ -300,6 +300,7 @@ static void submit_backing(struct sim_world *world, struct sim_io *io, enum disk
 static void start_io(struct sim_world *world, struct sim_core *core, const struct action *action)
 {
     struct sim_io *io = io_take(world, core, action);
+    struct sim_volume *volume;
 
     switch (action->kind) {
     case ACTION_READ_FLASH:
@@ -312,11 +313,14 @@ static void start_io(struct sim_world *world, struct sim_core *core, const struc
     case ACTION_ZERO_BACKING: submit_backing(world, io, DISK_ZERO); break;
     case ACTION_FLUSH_FLASH:
         io->waiter.done = flush_done;
+        io->waiter.party = NULL;
         sim_flush_join(&world->flash_flusher, &io->waiter);
         break;
     case ACTION_FLUSH_BACKING:
+        volume = sim_volume_by_id(world, action->volume);
         io->waiter.done = flush_done;
-        sim_flush_join(&sim_volume_by_id(world, action->volume)->flusher, &io->waiter);
+        io->waiter.party = &volume->destaging[io->shard];
+        sim_flush_join(&volume->flusher, &io->waiter);
         break;
     case ACTION_FILL:
         piece_fill(world->shards[io->shard].shard, action->owner, action->first, action->count);

@@ -349,6 +349,9 @@ bool disk_run_one(struct disk *disk, uint64_t now_ns)
     case DISK_FLUSH:
         if (io->result == 0)
             image_flush(disk->image, io->flush_mark);
+        else if (disk->traits.flush_drops_percent > 0 && !io->unreached)
+            disk->stats.dropped += image_drop(disk->image, io->flush_mark,
+                                              disk->traits.flush_drops_percent, &disk->random);
         break;
     default: run_write(disk, io); break;
     }

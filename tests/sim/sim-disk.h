@@ -60,6 +60,8 @@ struct disk_traits {
     bool garbage;     /* unsynced sectors may turn to garbage in a power cut */
     uint32_t delay_min_ns, delay_max_ns;
     uint32_t read_error_ppm, write_error_ppm, flush_error_ppm;
+    uint32_t
+        flush_drops_percent; /* of the unsynced writes, when a flush fails; the next succeeds */
     uint32_t slow_ppm, stuck_ppm; /* slow: slow_ns more; stuck: until disk_heal() */
     uint32_t misdirect_ppm;       /* a write lands elsewhere and is reported as done */
     uint64_t slow_ns;
@@ -69,6 +71,7 @@ struct disk_stats {
     uint64_t reads, writes, flushes;
     uint64_t errors, slowed, stuck, misdirected, rotten, removals, insertions;
     uint64_t read_errors, write_errors, flush_errors; /* of those, what failed */
+    uint64_t dropped;                                 /* writes, by flushes that failed */
     uint64_t landed, vanished, torn, garbage;         /* fates in power cuts */
 };
 

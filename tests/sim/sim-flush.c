@@ -2,8 +2,11 @@
 /*
  * One flush coordinator per device (C9): whoever asks joins the first device flush that starts
  * after it asked.  Flushes of the flash device are bracketed for every shard, so that each knows
- * which of its records are durable.
+ * which of its records are durable.  A flush that failed may have dropped what anybody wrote before
+ * it, and the next succeeds: each party is told once (io/flush.c).
  */
+#include <errno.h>
+
 #include "common/list.h"
 #include "tests/sim/sim-world.h"
 
@@ -35,6 +38,37 @@ static void start(struct sim_flusher *flusher)
     disk_submit(flusher->disk, &flusher->io, world->now_ns);
 }
 
+/* Two rounds: several waiters may be of one party. */
+static void tell(struct sim_flusher *flusher, struct sim_flush_waiter *first, int result)
+{
+    for (struct sim_flush_waiter *waiter = first; waiter != NULL; waiter = waiter->next) {
+        waiter->result = result;
+        if (waiter->failures != flusher->failures ||
+            (waiter->party != NULL && waiter->party->failures != flusher->failures))
+            waiter->result = -EIO;
+    }
+    for (struct sim_flush_waiter *waiter = first; waiter != NULL; waiter = waiter->next)
+        if (waiter->party != NULL)
+            waiter->party->failures = flusher->failures;
+    while (first != NULL) {
+        struct sim_flush_waiter *next = first->next;
+
+        first->done(flusher->world, first, first->result);
+        first = next;
+    }
+}
+
+static void failed(struct sim_flusher *flusher)
+{
+    flusher->failures++;
+    if (flusher->device != 0) {
+        struct sim_volume *volume = &flusher->world->volumes[flusher->device - 1];
+
+        if (volume->backing_writes == volume->backing_flushed)
+            volume->clients.failures = flusher->failures; /* had nothing to lose */
+    }
+}
+
 static void flush_done(struct disk_io *io, int result)
 {
     struct sim_flusher *flusher = container_of(io, struct sim_flusher, io);
@@ -49,14 +83,11 @@ static void flush_done(struct disk_io *io, int result)
     if (result == 0 && flusher->device == 0 && world->config.flash.write_cache)
         for (uint32_t i = 0; i < world->config.shards; i++)
             shard_flush_end(world->shards[i].shard, flusher->tokens[i]);
+    if (result != 0)
+        failed(flusher);
     flusher->joined = NULL;
     flusher->running = false;
-    while (waiter != NULL) {
-        struct sim_flush_waiter *next = waiter->next;
-
-        waiter->done(world, waiter, result);
-        waiter = next;
-    }
+    tell(flusher, waiter, result);
     if (flusher->waiting != NULL && !flusher->running)
         start(flusher);
 }
@@ -64,6 +95,7 @@ static void flush_done(struct disk_io *io, int result)
 void sim_flush_join(struct sim_flusher *flusher, struct sim_flush_waiter *waiter)
 {
     waiter->next = flusher->waiting;
+    waiter->failures = flusher->failures;
     flusher->waiting = waiter;
     if (!flusher->running)
         start(flusher);

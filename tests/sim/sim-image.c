@@ -196,6 +196,23 @@ void image_flush(struct image *image, uint64_t mark)
         oldest_record_becomes_durable(image);
 }
 
+uint64_t image_drop(struct image *image, uint64_t mark, uint32_t percent, struct sim_random *random)
+{
+    uint64_t dropped = 0;
+
+    image_power_cut_begin(image);
+    for (uint64_t n = image->head; n < image->tail; n++) {
+        struct record *record = record_at(image, n);
+
+        if (n < mark && !record->durable && sim_random_percent(random, percent)) {
+            record->length = 0;
+            dropped++;
+        }
+        put(image->current + record->offset, record_data(image, record), record->length);
+    }
+    return dropped;
+}
+
 void image_damage(struct image *image, uint64_t offset, uint64_t length, struct sim_random *random)
 {
     touch(image, offset, length);
@@ -227,6 +244,8 @@ bool image_power_cut_record(struct image *image, uint64_t n, uint64_t *offset, u
 
     *offset = record->offset;
     *length = record->length;
+    if (record->length == 0) /* dropped */
+        return false;
     if (!record->durable)
         return true;
     image_settle(image, record->offset, record_data(image, record), record->length, FATE_LANDS,

@@ -40,6 +40,11 @@ void image_write(struct image *image, uint64_t offset, const unsigned char *data
 uint64_t image_mark(const struct image *image);
 void image_flush(struct image *image, uint64_t mark);
 
+/* A cache drops what it could not write: each record before the mark with this chance, except
+ * durable ones.  Returns how many. */
+uint64_t image_drop(struct image *image, uint64_t mark, uint32_t percent,
+                    struct sim_random *random);
+
 /* Bytes change on the medium itself. */
 void image_damage(struct image *image, uint64_t offset, uint64_t length, struct sim_random *random);
 

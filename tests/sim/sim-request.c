@@ -198,6 +198,8 @@ void sim_request_flush_again(struct sim_world *world, struct sim_request *reques
         return;
     request->open_parts = 1;
     request->flush_flash.done = flash_flushed;
+    request->flush_flash.party = &volume->clients_flash;
+    request->flush_backing.party = &volume->clients;
     request->flush_backing.done = backing_flushed;
     if (volume->backing_writes != volume->backing_flushed) {
         request->open_parts++;

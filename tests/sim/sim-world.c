@@ -509,6 +509,7 @@ void sim_world_count(struct sim_world *world)
         totals->faults_stuck += stats->stuck;
         totals->faults_misdirected += stats->misdirected;
         totals->faults_rot += stats->rotten;
+        totals->faults_dropped += stats->dropped;
         *(i == 0 ? &totals->flash_removed : &totals->backing_removed) += stats->removals;
         *(i == 0 ? &totals->flash_inserted : &totals->backing_inserted) += stats->insertions;
         totals->fates_landed += stats->landed;

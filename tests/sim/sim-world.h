@@ -93,8 +93,16 @@ struct sim_shard {
 
 /* ---- flush coordinators ------------------------------------------------------------------ */
 
+/* Whose writes flushes are to cover, as in io/flush.h: is told of each that failed. */
+struct sim_flush_party {
+    uint64_t failures; /* that it knows of */
+};
+
 struct sim_flush_waiter {
     struct sim_flush_waiter *next;
+    struct sim_flush_party *party; /* NULL: only the result of this flush counts */
+    uint64_t failures;
+    int result;
     void (*done)(struct sim_world *world, struct sim_flush_waiter *waiter, int result);
 };
 
@@ -106,6 +114,7 @@ struct sim_flusher {
     struct sim_flush_waiter *waiting, *joined;
     uint64_t tokens[SIM_SHARDS_MAX];
     uint64_t backing_writes; /* of the volume when the flush began */
+    uint64_t failures;
     struct disk_io io;
 };
 
@@ -219,6 +228,7 @@ struct sim_volume {
     uint64_t backing_writes, backing_flushed; /* debt of what went around the cache */
     struct disk *backing;
     struct sim_flusher flusher;
+    struct sim_flush_party clients, clients_flash, destaging[SIM_SHARDS_MAX];
 };
 
 enum sim_phase {
@@ -275,7 +285,7 @@ struct sim_totals {
     uint64_t seeds, rounds, crashes_power, crashes_kill, crashes_boot, clean_stops, steps;
     uint64_t requests[OPS], request_errors, bytes_checked;
     uint64_t read_errors, write_errors, flush_errors;
-    uint64_t faults_slow, faults_stuck, faults_misdirected, faults_rot;
+    uint64_t faults_slow, faults_stuck, faults_misdirected, faults_rot, faults_dropped;
     uint64_t flash_removed, flash_inserted, backing_removed, backing_inserted, clock_jumps;
     uint64_t mode_changes, volumes_removed;
     uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;

@@ -196,6 +196,33 @@ START_TEST(a_flush_covers_what_was_completed_before_it_was_submitted)
 }
 END_TEST
 
+START_TEST(a_failed_flush_drops_writes_and_the_next_succeeds)
+{
+    struct disk_io late = {0};
+    unsigned char data[512];
+
+    setup((struct disk_traits){.write_cache = true, .flush_drops_percent = 100}, 1);
+    write_byte(AT, 1, 512);
+    ck_assert_int_eq(carry_out(DISK_FLUSH, 0, NULL, 0), 0);
+    write_byte(AT, 2, 512);
+    memset(data, 3, sizeof(data));
+    disk_io_prepare(&late, DISK_WRITE, AT + 512, data, 512);
+    late.done = on_done;
+    late.fua = true;
+    disk_submit(disk, &late, 0);
+    run_all();
+    disk_fail_nth(disk, 1);
+    ck_assert_int_eq(carry_out(DISK_FLUSH, 0, NULL, 0), -EIO);
+    ck_assert(holds(AT, 1, 512));
+    ck_assert(holds(AT + 512, 3, 512));
+    ck_assert_uint_eq(disk_stats(disk)->dropped, 1);
+    ck_assert_int_eq(carry_out(DISK_FLUSH, 0, NULL, 0), 0);
+    disk_power_cut(disk);
+    ck_assert(holds(AT, 1, 512));
+    ck_assert(holds(AT + 512, 3, 512));
+}
+END_TEST
+
 START_TEST(fua_is_durable_alone)
 {
     bool other_lost = false;
@@ -393,6 +420,7 @@ int main(void)
     tcase_add_test(cases, without_a_cache_completed_is_durable);
     tcase_add_test(cases, unflushed_lands_vanishes_or_tears);
     tcase_add_test(cases, a_flush_covers_what_was_completed_before_it_was_submitted);
+    tcase_add_test(cases, a_failed_flush_drops_writes_and_the_next_succeeds);
     tcase_add_test(cases, fua_is_durable_alone);
     tcase_add_test(cases, in_flight_has_a_fate_too);
     tcase_add_test(cases, a_killed_owner_loses_nothing_it_submitted);
