@@ -190,12 +190,14 @@ uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume
     return capacity * percent / 100;
 }
 
+/* Lost blocks stay until they are written again: destaging will not make room of them. */
 static bool volume_full(const struct shard *shard, const struct piece *piece)
 {
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     return piece->state != WRITE_ABSENT_APPEND && volume &&
-           (volume->dirty >= dirty_high(shard, volume) || epoch_full(shard, volume, piece->epoch));
+           (volume->dirty - volume->lost >= dirty_high(shard, volume) ||
+            epoch_full(shard, volume, piece->epoch));
 }
 
 static bool room_for(const struct shard *shard, const struct piece *piece)
