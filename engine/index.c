@@ -70,6 +70,16 @@ uint32_t index_flash(const struct shard *shard, uint64_t key)
     return NONE;
 }
 
+uint32_t index_older(const struct shard *shard, uint32_t slot)
+{
+    uint64_t key = slot_key(&shard->slots[slot]);
+    uint32_t id = shard->slots[slot].next;
+
+    while (id != NONE && (slot_key(&shard->slots[id]) != key || is_frame(shard, id)))
+        id = shard->slots[id].next;
+    return id;
+}
+
 bool index_pending(const struct shard *shard, uint64_t key)
 {
     for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next)

@@ -122,16 +122,22 @@ bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool z
 
 /* ---- back --------------------------------------------------------------------------------- */
 
+static bool is_listed(const struct slot *slot, const struct dirty_block *block)
+{
+    return !block->lost && (slot->bits & (SLOT_DIRTY | SLOT_BAD)) == SLOT_DIRTY &&
+           block->zero == !!(slot->bits & SLOT_ZERO) && (block->zero || block->crc == slot->crc);
+}
+
 bool shard_attach_keep(struct shard *shard, const struct dirty_block *block)
 {
     uint32_t id = index_flash(shard, key_of(block->volume, block->block));
-    struct slot *slot = id == NONE ? NULL : &shard->slots[id];
 
     assert(shard->held);
-    if (!slot || block->lost || (slot->bits & (SLOT_DIRTY | SLOT_BAD)) != SLOT_DIRTY ||
-        block->zero != !!(slot->bits & SLOT_ZERO) || (!block->zero && block->crc != slot->crc))
+    while (id != NONE && !is_listed(&shard->slots[id], block))
+        id = index_older(shard, id);
+    if (id == NONE)
         return false;
-    slot->bits |= SLOT_KEPT;
+    shard->slots[id].bits |= SLOT_KEPT;
     return true;
 }
 

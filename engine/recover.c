@@ -346,11 +346,20 @@ static void survey_done(struct shard *shard, struct actions *out)
 
 /* ---- replay ----------------------------------------------------------------------------- */
 
+/* The list in the state directory names what counts: newer records were under way when the flash
+ * failed, and their writes went to the backing store or were answered with an error. */
+static bool keeps_versions(const struct shard *shard, uint64_t key)
+{
+    const struct shard_volume *volume = shard_volume(shard, key_volume(key));
+
+    return volume && volume->policy.returns;
+}
+
 static void absent_replay(struct shard *shard, const struct entry *entry)
 {
     uint64_t key = key_of(entry->volume, entry->block);
 
-    if (MUTANT(110))
+    if (keeps_versions(shard, key) || MUTANT(110))
         return;
     if (entry->count <= shard->slot_count) {
         for (uint32_t i = 0; i < (MUTANT(10) ? 1 : entry->count); i++) {
@@ -373,7 +382,7 @@ static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
     uint64_t key = slot_key(slot);
     uint32_t older = index_flash(shard, key);
 
-    if (older != NONE)
+    if (older != NONE && !keeps_versions(shard, key))
         index_drop(shard, older);
     slot->bits &= (uint16_t) ~(SLOT_PENDING | SLOT_DIRTY);
     index_insert(shard, id, key);

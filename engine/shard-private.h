@@ -514,9 +514,10 @@ void index_remove(struct shard *shard, uint32_t id);
 /* What a reader gets: the RAM frame of the block, else its newest published flash slot, else NONE.
  * A frame still filling is not returned. */
 uint32_t index_lookup(const struct shard *shard, uint64_t key);
-uint32_t index_flash(const struct shard *shard, uint64_t key); /* flash slot only */
-bool index_pending(const struct shard *shard, uint64_t key);   /* a write is under way */
-uint32_t index_frame(const struct shard *shard, uint64_t key); /* any linked frame, filling too */
+uint32_t index_flash(const struct shard *shard, uint64_t key);  /* flash slot only */
+uint32_t index_older(const struct shard *shard, uint32_t slot); /* of the same block; NONE */
+bool index_pending(const struct shard *shard, uint64_t key);    /* a write is under way */
+uint32_t index_frame(const struct shard *shard, uint64_t key);  /* any linked frame, filling too */
 /* Whether a record of the same block was appended after this flash slot and is on flash. */
 bool index_superseded(const struct shard *shard, uint32_t slot);
 /* The flash slot of the block that was appended next after this one and is pending, or NONE. */

@@ -247,6 +247,7 @@ struct volume_policy {
     uint8_t mode;       /* enum volume_mode */
     uint8_t destage;    /* enum destage_order */
     bool backing_debt;  /* the backing store may hold unflushed writes from before this start */
+    bool returns;       /* its flash was away: recovery keeps each version for shard_attach_keep */
     uint64_t blocks;    /* size, in 4 KiB blocks, rounded up */
     uint64_t floor_lsn; /* records at or below are dead (recovery) */
     uint32_t dirty_max_percent; /* of the shard's slots, high watermark of destaging; 0: 70 */
@@ -409,8 +410,9 @@ uint32_t shard_dirty_list(const struct shard *shard, uint32_t *cursor, struct di
  * False: no place. */
 bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool zero);
 
-/* A held shard, of a volume whose flash was away: keeps this dirty block if it is there, as it was
- * (false: it is not); then all blocks of the volume that were not kept are dropped, without a trace
+/* A held shard, of a volume whose flash was away (policy.returns): keeps this dirty block if it is
+ * there, as it was (false: it is not), though something newer may have landed that was under way when
+ * the flash failed; then all blocks of the volume that were not kept are dropped, without a trace
  * on flash: the caller makes that durable by the volume's floor LSN. */
 bool shard_attach_keep(struct shard *shard, const struct dirty_block *block);
 void shard_attach_drop(struct shard *shard, uint16_t volume);

@@ -274,6 +274,7 @@ void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
         .destage = volume->ordered && world->attach.loss != LOSS_MISSING ? DESTAGE_ORDERED
                                                                          : DESTAGE_SORTED,
         .backing_debt = has_debt(world, v),
+        .returns = world->attach.on && world->attach.plans[v].verdict == ATTACH_RETURNS,
         .blocks = volume->blocks,
         .dirty_max_percent = world->config.volumes[v].dirty_max_percent,
     };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/crc32c.h"
 #include "tests/unit/engine-host.h"
 #include "tests/unit/unit.h"
 
@@ -284,6 +285,7 @@ static struct action append_write(struct host *host, struct piece *piece)
                             .epoch = 1,
                             .block = 5,
                             .data = data + BLOCK_BYTES};
+    piece->crc[0] = crc32c(0, piece->data, BLOCK_BYTES);
     shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = piece}, 1,
                &out);
     return step_for(host, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX},
@@ -317,6 +319,52 @@ START_TEST(writes_under_a_failing_flash_keep_their_order)
 }
 END_TEST
 
+/* As the disk would: the data land, and nobody is told. */
+static void land(struct host *host, const struct action *action)
+{
+    struct flash_write *write = action->owner;
+    unsigned char *to = host->flash + action->offset;
+
+    flash_write_seal(write);
+    for (uint32_t i = 0; i < write->iov_count; i++) {
+        memcpy(to, write->iov[i].iov_base, write->iov[i].iov_len);
+        to += write->iov[i].iov_len;
+    }
+}
+
+/* The write that was under way when the flash failed was answered with an error.  When the flash is
+ * back, the list in the state directory names the block as it was before. */
+START_TEST(a_failed_write_that_landed_does_not_hide_what_is_listed)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 10);
+    struct dirty_block listed;
+    struct piece piece;
+    struct actions out;
+    struct action write;
+    uint32_t cursor = 0;
+
+    ck_assert_int_eq(host_write(host, 5, 1, 0, 0, 0), 0);
+    write = append_write(host, &piece);
+    land(host, &write);
+    shard_flash_lost(host->shard);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &write}, 1, &out);
+    ck_assert(shard_flash_settled(host->shard));
+    ck_assert_uint_eq(shard_dirty_list(host->shard, &cursor, &listed, 1), 1);
+
+    host->config.held = host->policy.returns = true;
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert(shard_attach_keep(host->shard, &listed));
+    shard_attach_drop(host->shard, HOST_VOLUME);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, HOST_VOLUME), 1);
+    shard_attach_drain(host->shard);
+    host_destage_all(host);
+    shard_release(host->shard);
+    ck_assert_int_eq(host_read(host, 5, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -328,6 +376,7 @@ int main(void)
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
+    tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
     tcase_add_test(cases, worn_out_flash_takes_no_writes_after_a_restart);
