@@ -154,6 +154,24 @@ static void damaged_entries(struct sim_world *world, uint64_t place, const struc
                                                          .block = entries[i].block + n});
 }
 
+/* What a client wrote in part, and zeros, do not say whose they are: the batch's header does. */
+static void damaged_unnamed(struct sim_world *world, uint64_t place)
+{
+    uint64_t start = segment_start(place);
+    const unsigned char *segment = disk_current(world->flash) + start;
+    uint64_t generation = segment_generation(segment);
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < SEGMENT_SLOTS; i++) {
+        struct batch_header header;
+
+        if (!header_read(segment, i, generation, start + (uint64_t)i * BLOCK_BYTES, &header))
+            continue;
+        for (uint32_t k = 0; k < header.entry_count; k++)
+            if (start + (uint64_t)header.entries[k].slot * BLOCK_BYTES == place)
+                damaged_entries(world, place, &header.entries[k], 1);
+    }
+}
+
 static void damaged_slot(struct sim_world *world, uint64_t place, const unsigned char *data)
 {
     struct batch_header header;
@@ -173,6 +191,7 @@ static void damaged_slot(struct sim_world *world, uint64_t place, const unsigned
                                                      .block = sector * SECTOR_BYTES / BLOCK_BYTES});
             return;
         }
+    damaged_unnamed(world, place);
 }
 
 static void on_damage(struct disk_damage *sink, struct disk *disk, uint64_t place, uint64_t content,
