@@ -161,7 +161,7 @@ static void io_ended(struct sim_world *world, struct sim_core *core, struct sim_
         break;
     case ACTION_WRITE_BACKING:
     case ACTION_ZERO_BACKING:
-        if (io->result == 0 && !(io->action.flags & ACTION_BACKGROUND))
+        if (!(io->action.flags & ACTION_BACKGROUND)) /* one that failed may have landed in part */
             sim_volume_by_id(world, io->action.volume)->backing_writes++;
         tell = true;
         break;
