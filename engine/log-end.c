@@ -129,6 +129,10 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
         return;
     }
     if (shard->flash_failed) {
+        /* Nothing is pending there any more: while its other batches are on their way, only this
+         * keeps a merge from the content that the piece replaces. */
+        if (!piece->active)
+            active_add(shard, piece);
         piece->rerouted = 1;
         if (piece->rerouted_lsn == 0 || entry->lsn < piece->rerouted_lsn)
             piece->rerouted_lsn = entry->lsn;

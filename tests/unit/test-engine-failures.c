@@ -319,6 +319,60 @@ START_TEST(writes_under_a_failing_flash_keep_their_order)
 }
 END_TEST
 
+/* A write is in two batches when the flash fails, and the end of the first is known.  Until the other
+ * ends, nobody may merge with what the write replaces: it would go over it. */
+START_TEST(a_write_that_lost_one_of_its_batches_is_not_overtaken)
+{
+    static unsigned char data[BATCH_ENTRIES_MAX * BLOCK_BYTES], merge[2 * BLOCK_BYTES];
+    struct host *host = host_new(MODE_WRITE_BACK, false, 11);
+    struct piece filler = {.op = PIECE_WRITE,
+                           .volume = HOST_VOLUME,
+                           .count = BATCH_ENTRIES_MAX - 1,
+                           .epoch = 1,
+                           .block = REGION_BLOCKS,
+                           .data = data};
+    struct piece whole = {
+        .op = PIECE_WRITE, .volume = HOST_VOLUME, .count = 2, .epoch = 1, .block = 5, .data = data};
+    struct piece part = {.op = PIECE_WRITE,
+                         .volume = HOST_VOLUME,
+                         .count = 1,
+                         .head_bytes = 512,
+                         .epoch = 1,
+                         .block = 5,
+                         .data = data,
+                         .merge = merge};
+    struct action one, two, store;
+    struct actions out;
+
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = &filler},
+               1, &out);
+    one =
+        step_for(host, &(struct event){.kind = EVENT_REQUEST, .piece = &whole}, ACTION_WRITE_FLASH);
+    two =
+        step_for(host, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX}, ACTION_WRITE_FLASH);
+    shard_flash_lost(host->shard);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &one}, 1, &out);
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = &part}, 1,
+               &out);
+    ck_assert_uint_eq(out.count, 0);
+    step_for(host, &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &two},
+             ACTION_RESUME);
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = &part}, 1,
+               &out);
+    ck_assert_uint_eq(out.count, 0);
+    ck_assert(shard_flash_settled(host->shard));
+    shard_pass_through(host->shard, HOST_VOLUME);
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_TICK}, 1, &out);
+    ck_assert_uint_eq(out.count, 2);
+    ck_assert_ptr_eq(out.list[0].owner, &filler);
+    ck_assert_ptr_eq(out.list[1].owner, &whole);
+    store = out.list[1];
+    step_for(host, &(struct event){.kind = EVENT_IO_DONE, .action = &store}, ACTION_RESUME);
+    host_free(host);
+}
+END_TEST
+
 /* As the disk would: the data land, and nobody is told. */
 static void land(struct host *host, const struct action *action)
 {
@@ -376,6 +430,7 @@ int main(void)
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
+    tcase_add_test(cases, a_write_that_lost_one_of_its_batches_is_not_overtaken);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
