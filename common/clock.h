@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The monotonic clock, in nanoseconds.  The engine reads none: its events bring the time. */
+/* The monotonic clock in nanoseconds, and the wall clock as text.  The engine reads neither: its events
+ * bring the time. */
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 
@@ -16,5 +17,14 @@ static inline struct timespec clock_timespec(uint64_t ns)
 {
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
+
+/* Room for what these two write, with its final NUL. */
+#define CLOCK_TEXT_BYTES 32
+
+/* The time of day in UTC: "2026-01-31T12:00:00.000Z".  Returns `text`. */
+const char *clock_print(char text[CLOCK_TEXT_BYTES]);
+
+/* What it will be in `ns`, in whole seconds: "2026-01-31T12:00:00Z".  Returns `text`. */
+const char *clock_print_in(char text[CLOCK_TEXT_BYTES], uint64_t ns);
 
 #endif

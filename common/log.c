@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "common/clock.h"
 
 /* A line under construction. LINE_TAIL_BYTES are kept free for what ends it. */
 struct line {
@@ -181,21 +182,15 @@ static void line_add_field(struct line *line, const struct log_field *field)
 /* What stands before the message. */
 static void line_add_head(struct line *line, enum log_level level)
 {
-    struct timespec now;
-    struct tm broken_down;
-    char text[64];
-    size_t bytes;
+    char text[CLOCK_TEXT_BYTES];
 
     if (to_journal) {
         snprintf(text, sizeof(text), "<%d>", levels[level].priority);
         line_add_string(line, text);
         return;
     }
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &broken_down);
-    bytes = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &broken_down);
-    snprintf(text + bytes, sizeof(text) - bytes, ".%03dZ ", (int)(now.tv_nsec / 1000000));
-    line_add_string(line, text);
+    line_add_string(line, clock_print(text));
+    line_add_string(line, " ");
     line_add_string(line, levels[level].name);
     line_add_string(line, ": ");
 }

@@ -11,17 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 
 #define TEXT_BYTES_MAX 1000u
-#define TIME_BYTES     32
 
 struct event {
     uint64_t number;
-    char time[TIME_BYTES];
+    char time[CLOCK_TEXT_BYTES];
     enum log_level level;
     char text[TEXT_BYTES_MAX];
 };
@@ -42,18 +41,6 @@ static struct {
 
 /* ---- taking --------------------------------------------------------------------------------- */
 
-static void event_time(char text[TIME_BYTES])
-{
-    struct timespec now;
-    struct tm parts;
-    size_t bytes;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
-    bytes = strftime(text, TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(text + bytes, TIME_BYTES - bytes, ".%03dZ", (int)(now.tv_nsec / 1000000));
-}
-
 static void event_add(enum log_level level, const char *text, size_t bytes)
 {
     struct event *event;
@@ -62,7 +49,7 @@ static void event_add(enum log_level level, const char *text, size_t bytes)
     event = &events.ring[++events.last % EVENTS_MAX];
     event->number = events.last;
     event->level = level;
-    event_time(event->time);
+    clock_print(event->time);
     if (bytes >= sizeof(event->text))
         bytes = sizeof(event->text) - 1;
     memcpy(event->text, text, bytes);

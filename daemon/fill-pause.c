@@ -2,33 +2,17 @@
 /* Pauses of filling. */
 #include "daemon/fill-pause.h"
 
-#include <time.h>
-
 #include "common/clock.h"
 #include "common/log.h"
 
-/* The wall clock's time in `left_ns`. */
-static const char *time_print(char text[FILL_PAUSE_TIME_TEXT_BYTES], uint64_t left_ns)
-{
-    struct timespec now;
-    struct tm parts;
-    time_t at;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    at = now.tv_sec + (time_t)(((uint64_t)now.tv_nsec + left_ns) / NS_PER_S);
-    gmtime_r(&at, &parts);
-    strftime(text, FILL_PAUSE_TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    return text;
-}
-
 void fill_pause_begin(struct volume *volume, uint64_t seconds)
 {
-    char text[FILL_PAUSE_TIME_TEXT_BYTES];
+    char text[CLOCK_TEXT_BYTES];
 
     atomic_store(&volume->fill_paused_until_ns, clock_ns() + seconds * NS_PER_S);
     log_notice("what is read does not enter the cache for a time", LOG_STR("volume", volume->name),
                LOG_UINT("seconds", seconds),
-               LOG_STR("until", time_print(text, seconds * NS_PER_S)));
+               LOG_STR("until", clock_print_in(text, seconds * NS_PER_S)));
 }
 
 bool fill_pause_end(struct volume *volume)
@@ -65,10 +49,10 @@ void fill_pause_json(const struct volume *volume, json_t *object)
 {
     uint64_t until_ns = atomic_load(&volume->fill_paused_until_ns), now_ns = clock_ns();
     uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
-    char text[FILL_PAUSE_TIME_TEXT_BYTES];
+    char text[CLOCK_TEXT_BYTES];
 
     json_object_set_new(object, "fill_paused_until",
-                        left_ns > 0 ? json_string(time_print(text, left_ns)) : json_null());
+                        left_ns > 0 ? json_string(clock_print_in(text, left_ns)) : json_null());
     json_object_set_new(object, "fill_paused_seconds",
                         json_integer((json_int_t)((left_ns + NS_PER_S - 1) / NS_PER_S)));
 }

@@ -13,9 +13,8 @@
 
 #include "io/cache.h"
 
-#define FILL_PAUSE_SECONDS         3600u
-#define FILL_PAUSE_SECONDS_MAX     (30u * 86400u)
-#define FILL_PAUSE_TIME_TEXT_BYTES 32u
+#define FILL_PAUSE_SECONDS     3600u
+#define FILL_PAUSE_SECONDS_MAX (30u * 86400u)
 
 /* Begins one, or gives the one that is there another end.  Any thread, as all of these. */
 void fill_pause_begin(struct volume *volume, uint64_t seconds);
