@@ -2,12 +2,9 @@
 /* The last five minutes, a sample a second. */
 #include "daemon/history.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/clock.h"
 #include "daemon/control-status.h"
@@ -43,10 +40,8 @@ struct sample {
 
 struct history {
     struct cache *cache;
-    pthread_t thread;
+    uint64_t next_ns; /* when the next one is due */
     pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool ending;
     uint64_t count; /* taken; the newest is at (count - 1) % HISTORY_SAMPLES */
     struct sample samples[HISTORY_SAMPLES];
 };
@@ -97,24 +92,13 @@ static void sample_take(struct history *history)
     pthread_mutex_unlock(&history->lock);
 }
 
-static void *history_thread(void *opaque)
+uint64_t history_tick(struct history *history, uint64_t now_ns)
 {
-    struct history *history = opaque;
-    struct timespec due = clock_timespec(clock_ns());
-    bool ending = false;
-
-    pthread_setname_np(pthread_self(), "history");
-    while (!ending) {
+    if (history->next_ns <= now_ns) {
         sample_take(history);
-        due.tv_sec++;
-        pthread_mutex_lock(&history->lock);
-        while (!history->ending &&
-               pthread_cond_timedwait(&history->ended, &history->lock, &due) != ETIMEDOUT)
-            ;
-        ending = history->ending;
-        pthread_mutex_unlock(&history->lock);
+        history->next_ns += NS_PER_S;
     }
-    return NULL;
+    return history->next_ns;
 }
 
 /* ---- telling -------------------------------------------------------------------------------- */
@@ -164,44 +148,22 @@ double history_destage_rate(struct history *history)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static void history_free(struct history *history)
-{
-    pthread_cond_destroy(&history->ended);
-    pthread_mutex_destroy(&history->lock);
-    free(history);
-}
-
-int history_begin(struct history **begun, struct cache *cache)
+struct history *history_create(struct cache *cache)
 {
     struct history *history = calloc(1, sizeof(*history));
-    pthread_condattr_t monotonic;
-    int error;
 
     if (history == NULL)
-        return -ENOMEM;
+        return NULL;
     history->cache = cache;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&history->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    history->next_ns = clock_ns();
     pthread_mutex_init(&history->lock, NULL);
-    error = -pthread_create(&history->thread, NULL, history_thread, history);
-    if (error) {
-        history_free(history);
-        return error;
-    }
-    *begun = history;
-    return 0;
+    return history;
 }
 
-void history_end(struct history *history)
+void history_destroy(struct history *history)
 {
     if (history == NULL)
         return;
-    pthread_mutex_lock(&history->lock);
-    history->ending = true;
-    pthread_cond_signal(&history->ended);
-    pthread_mutex_unlock(&history->lock);
-    pthread_join(history->thread, NULL);
-    history_free(history);
+    pthread_mutex_destroy(&history->lock);
+    free(history);
 }

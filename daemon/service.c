@@ -204,7 +204,7 @@ static void let_go(struct service *service)
 {
     transitions_end(service->transitions);
     upkeep_end(service->upkeep);
-    history_end(service->history);
+    history_destroy(service->history);
     if (service->ublk != NULL)
         ublk_server_destroy(service->ublk);
     if (service->nbd != NULL)
@@ -263,9 +263,10 @@ int service_start(struct service *service, const struct config *config, const ch
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {
         service->jobs = jobs_create(service->cache);
-        error = service->jobs == NULL ? -ENOMEM : history_begin(&service->history, service->cache);
-        if (!error)
-            error = upkeep_begin(&service->upkeep, service);
+        service->history = history_create(service->cache);
+        error = service->jobs == NULL || service->history == NULL
+                    ? -ENOMEM
+                    : upkeep_begin(&service->upkeep, service);
         if (!error)
             error = transitions_begin(&service->transitions, service->cache);
         if (error)
@@ -292,13 +293,11 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     atomic_store(&service->state, SERVICE_STOPPING);
     web_end(service->web);
     service->web = NULL;
-    upkeep_end(service->upkeep);
+    upkeep_end(service->upkeep); /* before the cache has no volumes to look at */
     service->upkeep = NULL;
     transitions_end(service->transitions);
     service->transitions = NULL;
     jobs_stop(service->jobs);
-    history_end(service->history); /* before the cache has no volumes to look at */
-    service->history = NULL;
     if (service->nbd != NULL)
         nbd_server_stop(service->nbd);
     ublk_server_stop(service->ublk);

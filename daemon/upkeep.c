@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread for what is due at a time. */
+/* The thread for what is due at a time. */
 #include "daemon/upkeep.h"
 
 #include <errno.h>
@@ -9,8 +9,7 @@
 
 #include "common/clock.h"
 #include "daemon/fill-pause.h"
-
-#define SLEEP_MAX_NS (3600 * NS_PER_S)
+#include "daemon/history.h"
 
 struct upkeep {
     struct service *service;
@@ -39,15 +38,14 @@ static bool upkeep_sleep(struct upkeep *upkeep, uint64_t due_ns)
 static void *upkeep_thread(void *opaque)
 {
     struct upkeep *upkeep = opaque;
-    uint64_t now_ns, due_ns;
+    uint64_t now_ns, pause_ns, sample_ns;
 
     pthread_setname_np(pthread_self(), "upkeep");
     do {
         now_ns = clock_ns();
-        due_ns = fill_pause_expire(upkeep->service->cache, now_ns);
-        if (due_ns > now_ns + SLEEP_MAX_NS)
-            due_ns = now_ns + SLEEP_MAX_NS;
-    } while (upkeep_sleep(upkeep, due_ns));
+        pause_ns = fill_pause_expire(upkeep->service->cache, now_ns);
+        sample_ns = history_tick(upkeep->service->history, now_ns);
+    } while (upkeep_sleep(upkeep, pause_ns < sample_ns ? pause_ns : sample_ns));
     return NULL;
 }
 

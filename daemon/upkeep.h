@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread for what is due at a time, without anybody asking: it sleeps until then. */
+/* The thread for what is due at a time, without anybody asking: samples of the history, ends of pauses. */
 #ifndef DAEMON_UPKEEP_H
 #define DAEMON_UPKEEP_H
 
