@@ -181,6 +181,12 @@ wait_for_socket() {
     fail "nothing listens at $1"
 }
 
+# free_port: prints the number of a TCP port at which nobody listens.
+free_port() {
+    python3 -c 'import socket
+with socket.create_server(("127.0.0.1", 0)) as s: print(s.getsockname()[1])'
+}
+
 # ---- backing stores ---------------------------------------------------------
 
 # start_nbdkit NAME ARGUMENT...: an NBD server at $tmpdir/NAME.sock with the
@@ -287,6 +293,21 @@ kill_daemon() {
 # daemon_alive: does it still run.
 daemon_alive() {
     kill -0 "$daemon_pid" 2>/dev/null
+}
+
+# blkcachectl_fails STATUS TEXT ARGUMENT...: with this status, and with TEXT, a
+# regular expression, on stderr.
+blkcachectl_fails() {
+    local wanted=$1 text=$2 status=0
+    shift 2
+    blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
+    [ $status -eq "$wanted" ] || fail "$*: status $status"
+    grep -q "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
+}
+
+# volume VOLUME KEY: of the status of a volume.
+volume() {
+    blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
 }
 
 # nbd_uri [VOLUME]: the NBD URI of a volume of our daemon.

@@ -97,11 +97,6 @@ counter() {
     blkcachectl --json stats "$1" | jq -r ".volumes[0].counters.$2"
 }
 
-# volume VOLUME KEY: of the status of a volume.
-volume() {
-    blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
-}
-
 # expect WHAT VALUE EXPECTED
 expect() {
     [ "$2" = "$3" ] || fail "$1 is $2 instead of $3"

@@ -20,10 +20,6 @@ reads() {
     blkcachectl --json stats "$1" | jq '.volumes[0].reads | .from_ram + .from_flash'
 }
 
-volume() { # NAME KEY
-    blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
-}
-
 [ "$(volume a fill_paused_until)" = null ] || fail "paused from the start"
 reads a 0 1M >/dev/null
 [ "$(reads a 0 1M)" = 256 ] || fail "reads do not fill the cache"
@@ -68,19 +64,11 @@ grep -q 'enters the cache again.*volume=a.*reason=resume-fill' "$tmpdir/events" 
 
 # ---- refusals
 
-# refused STATUS TEXT ARGUMENT...
-refused() {
-    local wanted=$1 text=$2 status=0
-    shift 2
-    blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
-    [ $status -eq "$wanted" ] || fail "$*: status $status"
-    grep -q "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
-}
-refused 1 '^blkcachectl: pause-fill none: there is no such volume$' pause-fill none
-refused 1 'a pause takes 1 to 2592000 seconds' pause-fill a --for 31d
-refused 2 '"0" is no duration' pause-fill a --for 0
-refused 2 '"soon" is no duration' pause-fill a --for soon
-refused 2 'an argument is missing' pause-fill
-refused 2 'an argument is missing' resume-fill
+blkcachectl_fails 1 '^blkcachectl: pause-fill none: there is no such volume$' pause-fill none
+blkcachectl_fails 1 'a pause takes 1 to 2592000 seconds' pause-fill a --for 31d
+blkcachectl_fails 2 '"0" is no duration' pause-fill a --for 0
+blkcachectl_fails 2 '"soon" is no duration' pause-fill a --for soon
+blkcachectl_fails 2 'an argument is missing' pause-fill
+blkcachectl_fails 2 'an argument is missing' resume-fill
 [ "$(volume a fill_paused_seconds)" = 0 ] || fail "a refused pause pauses"
 stop_daemon

@@ -25,7 +25,7 @@ outside() {
 # ---- clean
 
 client a 'write -P 1 0 8M' 'read -P 1 0 4M'
-wait_until 10 eval '[ "$(blkcachectl --json volumes | jq ".volumes[0].dirty_bytes")" = 0 ]'
+wait_until 10 eval '[ "$(volume a dirty_bytes)" = 0 ]'
 outside "$tmpdir/a" 2 0 $((8 << 20))
 client a 'read -P 1 0 1M' # what is cached is trusted
 blkcachectl invalidate a 1M 2M >"$tmpdir/out"
@@ -45,32 +45,21 @@ rules w 'error w 5'
 client w 'write -P 3 1M 1M' 'write -P 4 4M 4k' flush 'read -P 0 8M 1M'
 outside "$tmpdir/w" 5 $((8 << 20)) $((1 << 20))
 
-# refused STATUS TEXT ARGUMENT...
-refused() {
-    local wanted=$1 text=$2 status=0
-    shift 2
-    blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
-    [ $status -eq "$wanted" ] || fail "$*: status $status"
-    grep -q "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
-}
-dirty() {
-    blkcachectl --json volumes | jq -r '.volumes[] | select(.name == "w") | .dirty_bytes'
-}
-[ "$(dirty)" = $(((1 << 20) + 4096)) ] || fail "$(dirty) bytes are dirty"
-refused 1 '^blkcachectl: invalidate: w: 1.0 MiB of it are dirty: .*, no blocks are dropped; "blkcachectl flush w --wait"' invalidate w
-refused 1 'w: 4.0 KiB of it are dirty' invalidate w 2M 10M
+[ "$(volume w dirty_bytes)" = $(((1 << 20) + 4096)) ] || fail "$(volume w dirty_bytes) bytes are dirty"
+blkcachectl_fails 1 '^blkcachectl: invalidate: w: 1.0 MiB of it are dirty: .*, no blocks are dropped; "blkcachectl flush w --wait"' invalidate w
+blkcachectl_fails 1 'w: 4.0 KiB of it are dirty' invalidate w 2M 10M
 client w 'read -P 3 1M 1M' 'read -P 4 4M 4k' 'read -P 0 8M 1M' # nothing changed
-[ "$(dirty)" = $(((1 << 20) + 4096)) ] || fail "$(dirty) bytes are dirty"
+[ "$(volume w dirty_bytes)" = $(((1 << 20) + 4096)) ] || fail "$(volume w dirty_bytes) bytes are dirty"
 blkcachectl invalidate w 8M 1M >/dev/null # beside it
 client w 'read -P 5 8M 1M'
 
 # ---- discarded
 
-refused 1 'begins and ends at multiples of 4096' invalidate w 1M 1000 --discard-dirty
+blkcachectl_fails 1 'begins and ends at multiples of 4096' invalidate w 1M 1000 --discard-dirty
 blkcachectl invalidate w 1M 512k --discard-dirty >"$tmpdir/out"
 [ "$(cat "$tmpdir/out")" = "w: 512.0 KiB are not cached any more, 512.0 KiB of dirty data discarded" ] || fail "$(cat "$tmpdir/out")"
 client w 'read -P 0 1M 512k' "read -P 3 $((1024 + 512))k 512k" 'read -P 4 4M 4k'
-[ "$(dirty)" = $(((512 << 10) + 4096)) ] || fail "$(dirty) bytes are dirty after a part was discarded"
+[ "$(volume w dirty_bytes)" = $(((512 << 10) + 4096)) ] || fail "$(volume w dirty_bytes) bytes are dirty after a part was discarded"
 kill_daemon
 start_daemon
 client w 'read -P 0 1M 512k' "read -P 3 $((1024 + 512))k 512k" 'read -P 4 4M 4k'
@@ -79,11 +68,11 @@ timeout 60 "$builddir/blkcachectl" -s "$control_socket" flush w --wait >/dev/nul
 blkcachectl invalidate w >/dev/null || fail "nothing is dirty any more"
 client w 'read -P 0 1M 512k' "read -P 3 $((1024 + 512))k 512k" 'read -P 4 4M 4k' 'read -P 5 8M 1M'
 
-refused 1 'ordered destaging cannot be discarded' invalidate o --discard-dirty
+blkcachectl_fails 1 'ordered destaging cannot be discarded' invalidate o --discard-dirty
 blkcachectl invalidate o >/dev/null || fail "o"
-refused 1 'the range is not within the volume' invalidate a 32M 1
-refused 1 'there is no such volume' invalidate none
-refused 2 'an argument is missing' invalidate
+blkcachectl_fails 1 'the range is not within the volume' invalidate a 32M 1
+blkcachectl_fails 1 'there is no such volume' invalidate none
+blkcachectl_fails 2 'an argument is missing' invalidate
 
 # While clients write, what is invalidated is what they wrote or what the store has.
 client w 'write -z 0 16M' flush

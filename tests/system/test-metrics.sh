@@ -16,7 +16,7 @@ done
 
 truncate -s 64M "$tmpdir/a" "$tmpdir/b"
 format_flash 64M --segment-size 512K >/dev/null # so large that nothing waits, and is destaged early
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 metrics=127.0.0.1:$port
 write_config "name = \"a\"; backing = \"$tmpdir/a\"; mode = \"write-back\";" \
     "name = \"b\"; backing = \"$tmpdir/b\"; mode = \"write-back\";"

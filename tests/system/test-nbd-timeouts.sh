@@ -32,8 +32,7 @@ stop_memory_server
 expect_counter idle_timeouts 3
 
 # The default is to wait for ever.
-tcp=tcp:127.0.0.1:$(python3 -c 'import socket
-with socket.create_server(("127.0.0.1", 0)) as s: print(s.getsockname()[1])')
+tcp=tcp:127.0.0.1:$(free_port)
 start_memory_server --send 3000 --receive 3000 "$tcp"
 python3 - "$tmpdir/memory.sock" "$tcp" <<'END'
 import sys, time

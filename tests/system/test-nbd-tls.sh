@@ -11,8 +11,7 @@ requires_built tests/system/nbd-memory-server blkcached blkcachectl
 export PYTHONPATH=$srcdir/tests/system PYTHONDONTWRITEBYTECODE=1
 make_pki
 pki=$tmpdir/pki
-tcp_port=$(python3 -c 'import socket
-with socket.create_server(("127.0.0.1", 0)) as s: print(s.getsockname()[1])')
+tcp_port=$(free_port)
 
 # uri EXPORT PARAMETERS: over the Unix socket.
 uri() { echo "nbds+unix:///$1?socket=$tmpdir/memory.sock&$2"; }

@@ -18,8 +18,7 @@ head -c 16M /dev/urandom >"$tmpdir/fixed.img"
 truncate -s 48M "$tmpdir/original"
 
 format_flash 64M
-tcp=127.0.0.1:$(python3 -c 'import socket
-with socket.create_server(("127.0.0.1", 0)) as s: print(s.getsockname()[1])')
+tcp=127.0.0.1:$(free_port)
 write_config \
     "name = \"a\"; backing = \"$tmpdir/a.img\"; mode = \"write-back\";" \
     "name = \"odd\"; backing = \"$tmpdir/odd.img\"; mode = \"write-through\";" \

@@ -71,23 +71,15 @@ blkcachectl prefetch b --cancel | grep -q '^0 cancelled$' || fail "--cancel of n
 
 # ---- errors
 
-# refused STATUS TEXT ARGUMENT...
-refused() {
-    local wanted=$1 text=$2 status=0
-    shift 2
-    blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
-    [ $status -eq "$wanted" ] || fail "$*: status $status"
-    grep -q "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
-}
 rules b 'error r 5'
-refused 1 '^blkcachectl: prefetch: b: Input/output error at offset 20' prefetch b 20M 4M --wait
+blkcachectl_fails 1 '^blkcachectl: prefetch: b: Input/output error at offset 20' prefetch b 20M 4M --wait
 rules b
-refused 1 'the range is not within the volume' prefetch a 39M 2M
-refused 1 'the volume is in pass-through' prefetch p
-refused 1 '^blkcachectl: prefetch none: there is no such volume$' prefetch none
-refused 2 'a range is an offset and a length' prefetch a 1M
-refused 2 '"x" is no size' prefetch a 1M x
-refused 2 'an argument is missing' prefetch --wait
+blkcachectl_fails 1 'the range is not within the volume' prefetch a 39M 2M
+blkcachectl_fails 1 'the volume is in pass-through' prefetch p
+blkcachectl_fails 1 '^blkcachectl: prefetch none: there is no such volume$' prefetch none
+blkcachectl_fails 2 'a range is an offset and a length' prefetch a 1M
+blkcachectl_fails 2 '"x" is no size' prefetch a 1M x
+blkcachectl_fails 2 'an argument is missing' prefetch --wait
 
 # A job that runs does not hold up a stop.
 rules b 'delay r 50'

@@ -9,7 +9,7 @@ requires_free_space 200
 
 truncate -s 64M "$tmpdir/a"
 format_flash 64M >/dev/null
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 metrics=127.0.0.1:$port
 write_config "name = \"database\"; backing = \"$tmpdir/a\"; mode = \"write-back\";"
 start_daemon
