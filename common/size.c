@@ -2,51 +2,30 @@
 /* Sizes in bytes as people write them. */
 #include "common/size.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+
+#include "common/quantity.h"
 
 static const char suffixes[] = {'K', 'M', 'G', 'T'};
 
 #define SUFFIX_COUNT (sizeof(suffixes) / sizeof(suffixes[0]))
 
-/* The power of two that a suffix stands for, 0 for the end of the text, or -1. */
-static int suffix_shift(char suffix)
-{
-    switch (suffix) {
-    case '\0': return 0;
-    case 'k':
-    case 'K': return 10;
-    case 'm':
-    case 'M': return 20;
-    case 'g':
-    case 'G': return 30;
-    case 't':
-    case 'T': return 40;
-    default: return -1;
-    }
-}
-
 int size_parse(const char *text, uint64_t *bytes)
 {
-    const char *at = text;
-    uint64_t value = 0;
-    int shift;
+    static const struct quantity_unit units[] = {
+        {"", 1},
+        {"K", UINT64_C(1) << 10},
+        {"k", UINT64_C(1) << 10},
+        {"M", UINT64_C(1) << 20},
+        {"m", UINT64_C(1) << 20},
+        {"G", UINT64_C(1) << 30},
+        {"g", UINT64_C(1) << 30},
+        {"T", UINT64_C(1) << 40},
+        {"t", UINT64_C(1) << 40},
+    };
 
-    if (*at < '0' || *at > '9')
-        return -EINVAL;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value))
-            return -ERANGE;
-    }
-    shift = suffix_shift(*at);
-    if (shift < 0 || (shift > 0 && at[1] != '\0'))
-        return -EINVAL;
-    if (value > UINT64_MAX >> shift)
-        return -ERANGE;
-    *bytes = value << shift;
-    return 0;
+    return quantity_parse(text, units, sizeof(units) / sizeof(units[0]), bytes);
 }
 
 const char *size_print(char text[SIZE_TEXT_BYTES], uint64_t bytes)
