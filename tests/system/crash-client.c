@@ -27,6 +27,7 @@
 
 #include "common/clock.h"
 #include "common/hash.h"
+#include "tests/sim/sim-random.h"
 
 #define BLOCK_BYTES      4096u
 #define WORDS_PER_BLOCK  (BLOCK_BYTES / sizeof(uint64_t))
@@ -71,7 +72,7 @@ struct client {
     struct slot slots[DEPTH];
     unsigned in_flight;
     bool flushing;
-    uint64_t random;
+    struct sim_random random;
     uint64_t writes, flushes, written_blocks;
     int error; /* of a command, with the connection still up */
 };
@@ -85,12 +86,6 @@ static _Noreturn void die(const char *what, const char *why)
 static _Noreturn void die_nbd(const char *what)
 {
     die(what, nbd_get_error());
-}
-
-static uint64_t random_below(struct client *client, uint64_t limit)
-{
-    client->random += UINT64_C(0x9e3779b97f4a7c15);
-    return hash_mix64(client->random) % limit;
 }
 
 /* ---- content: block and version first, then words that only they give ------ */
@@ -255,13 +250,14 @@ static bool send_write(struct client *client, struct slot *slot)
     uint64_t count = 1;
 
     /* Most writes are of one block. */
-    if (random_below(client, 4) == 0)
-        count += random_below(client, WRITE_BLOCKS_MAX);
+    if (sim_random_below(&client->random, 4) == 0)
+        count += sim_random_below(&client->random, WRITE_BLOCKS_MAX);
     if (count > WRITE_BLOCKS_MAX)
         count = WRITE_BLOCKS_MAX;
-    slot->block = random_below(client, client->record.block_count - count + 1);
+    slot->block =
+        sim_random_below(&client->random, (uint32_t)(client->record.block_count - count + 1));
     slot->block_count = (uint32_t)count;
-    slot->fua = random_below(client, WRITES_PER_FUA) == 0;
+    slot->fua = sim_random_below(&client->random, WRITES_PER_FUA) == 0;
 
     /* Of two writes to a block in flight either may win, so send one at a time. */
     for (uint64_t i = 0; i < count; i++)
@@ -303,7 +299,8 @@ static void write_until(struct client *client, uint64_t deadline_ns)
         for (unsigned i = 0; sending && i < DEPTH && connected(client); i++)
             if (!client->slots[i].busy)
                 sending = send_write(client, &client->slots[i]);
-        if (sending && !client->flushing && random_below(client, WRITES_PER_FLUSH) < DEPTH / 4)
+        if (sending && !client->flushing &&
+            sim_random_below(&client->random, WRITES_PER_FLUSH) < DEPTH / 4)
             sending = send_flush(client);
         if (!connected(client) || client->in_flight == 0)
             break;
@@ -328,7 +325,7 @@ static int command_write(char **arguments)
     uint64_t bytes = strtoull(arguments[3], NULL, 0);
     double seconds = strtod(arguments[4], NULL);
     uint64_t seed = strtoull(arguments[5], NULL, 0);
-    struct client client = {.random = seed};
+    struct client client = {.random = {seed}};
     uint64_t begin_ns;
 
     if (!record_load(&client, record_path)) {

@@ -21,9 +21,9 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/hash.h"
 #include "engine/format.h"
 #include "tests/sim/sim-alone.h"
+#include "tests/sim/sim-random.h"
 
 #define DEPTH            16u
 #define WRITE_BLOCKS_MAX 16u
@@ -43,7 +43,8 @@ struct client {
     struct content *content;
     struct slot slots[DEPTH];
     unsigned in_flight;
-    uint64_t bytes, random, next_id, writes, flushes;
+    struct sim_random random;
+    uint64_t bytes, next_id, writes, flushes;
     int error;
 };
 
@@ -51,12 +52,6 @@ static _Noreturn void die(const char *what, const char *why)
 {
     fprintf(stderr, "order-client: %s: %s\n", what, why);
     exit(1);
-}
-
-static uint64_t random_below(struct client *client, uint64_t limit)
-{
-    client->random += UINT64_C(0x9e3779b97f4a7c15);
-    return hash_mix64(client->random) % limit;
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -94,26 +89,26 @@ static void choose(struct client *client, uint64_t *offset, uint64_t *length)
 {
     uint64_t blocks = client->bytes / BLOCK_BYTES, count = 1, block;
 
-    if (random_below(client, 4) == 0)
-        count += random_below(client, WRITE_BLOCKS_MAX - 1);
-    if (random_below(client, 2) == 0)
-        block = random_below(client, HOT_BLOCKS) * (blocks / HOT_BLOCKS);
+    if (sim_random_below(&client->random, 4) == 0)
+        count += sim_random_below(&client->random, WRITE_BLOCKS_MAX - 1);
+    if (sim_random_below(&client->random, 2) == 0)
+        block = sim_random_below(&client->random, HOT_BLOCKS) * (blocks / HOT_BLOCKS);
     else
-        block = random_below(client, blocks);
+        block = sim_random_below(&client->random, (uint32_t)blocks);
     if (count > blocks - block)
         count = blocks - block;
     *offset = block * BLOCK_BYTES;
     *length = count * BLOCK_BYTES;
-    if (random_below(client, 10) == 0) {
-        *offset += SECTOR_BYTES * (1 + random_below(client, 7));
+    if (sim_random_below(&client->random, 10) == 0) {
+        *offset += SECTOR_BYTES * (1 + sim_random_below(&client->random, 7));
         *length = SECTOR_BYTES;
     }
 }
 
 static int send_write(struct client *client, struct slot *slot)
 {
-    bool trim = random_below(client, 40) == 0;
-    uint32_t fua = random_below(client, 20) == 0 ? LIBNBD_CMD_FLAG_FUA : 0;
+    bool trim = sim_random_below(&client->random, 40) == 0;
+    uint32_t fua = sim_random_below(&client->random, 20) == 0 ? LIBNBD_CMD_FLAG_FUA : 0;
     uint32_t id = trim ? CONTENT_ZEROS : (uint32_t)client->next_id++;
     nbd_completion_callback callback = {.callback = ended, .user_data = slot};
     uint64_t offset, length;
@@ -147,8 +142,8 @@ static void write_until_gone(struct client *client)
                 continue;
             slot->busy = true;
             client->in_flight++;
-            if ((random_below(client, 16) == 0 ? send_flush(client, slot)
-                                               : send_write(client, slot)) < 0) {
+            if ((sim_random_below(&client->random, 16) == 0 ? send_flush(client, slot)
+                                                            : send_write(client, slot)) < 0) {
                 slot->busy = false;
                 client->in_flight--;
             }
@@ -203,7 +198,7 @@ int main(int argc, char **argv)
         return 2;
     }
     client.bytes = strtoull(argv[2], NULL, 0);
-    client.random = strtoull(argv[3], NULL, 0);
+    client.random.state = strtoull(argv[3], NULL, 0);
     client.content = content_create();
     client.alone = alone_create();
     alone_reset(client.alone, client.bytes);
