@@ -20,7 +20,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +29,10 @@
 
 #include "common/list.h"
 #include "common/log.h"
-#include "frontends/nbd/nbd-server.h"
 #include "io/extents.h"
 #include "io/request.h"
 #include "io/volume.h"
+#include "tests/system/nbd-serve.h"
 
 #define RULES_MAX 64u
 #define WAIT_MAX  4096u
@@ -257,14 +256,6 @@ struct volume *volume_at(struct cache *cache, unsigned index)
     return &volume;
 }
 
-void *request_buffer(struct request *request)
-{
-    uint32_t in_block = (uint32_t)(request->offset % BLOCK_BYTES);
-
-    request->buffer = core_buffer_take(request->core, (uint32_t)request->length + in_block);
-    return request->buffer != NULL ? request->buffer->data + in_block : NULL;
-}
-
 void request_submit(struct request *request)
 {
     rules_load();
@@ -303,13 +294,6 @@ void extents_start(struct extents *extents)
     core_message_send(extents->core, &extents->message);
 }
 
-void request_release(struct request *request)
-{
-    if (request->buffer != NULL)
-        core_buffer_give(request->core, request->buffer);
-    request->buffer = NULL;
-}
-
 /* ---- the program -------------------------------------------------------------------------- */
 
 static void open_file(const char *path, bool is_volatile)
@@ -332,25 +316,9 @@ static int serve(const char *address)
 {
     struct cores_config cores = {.count = 1};
     struct nbd_server_config config = {.listen = &address, .listen_count = 1};
-    struct nbd_server *server;
-    sigset_t signals;
-    char why[256];
-    int got;
 
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (cores_start(&cores, why, sizeof(why)) != 0 ||
-        nbd_server_create(&server, &config, why, sizeof(why)) != 0) {
-        fprintf(stderr, "nbd-fault-server: %s\n", why);
+    if (nbd_serve(&cores, &config, NULL) != 0)
         return 1;
-    }
-    nbd_server_start(server);
-    sigwait(&signals, &got);
-    nbd_server_stop(server);
-    nbd_server_destroy(server);
-    cores_stop();
     save(0, volume.bytes);
     return 0;
 }

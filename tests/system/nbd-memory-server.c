@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +23,10 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/size.h"
-#include "frontends/nbd/nbd-server.h"
 #include "io/extents.h"
 #include "io/request.h"
 #include "io/volume.h"
+#include "tests/system/nbd-serve.h"
 
 #define VOLUMES      4u
 #define MEMORY_BYTES (UINT64_C(64) << 20)
@@ -69,14 +68,6 @@ struct volume *volume_at(struct cache *cache, unsigned index)
 {
     (void)cache;
     return &volumes[index];
-}
-
-void *request_buffer(struct request *request)
-{
-    uint32_t in_block = (uint32_t)(request->offset % BLOCK_BYTES);
-
-    request->buffer = core_buffer_take(request->core, (uint32_t)request->length + in_block);
-    return request->buffer != NULL ? request->buffer->data + in_block : NULL;
 }
 
 static void carry_out(struct request *request)
@@ -208,13 +199,6 @@ unsigned request_runs(const struct request *request, struct request_run *runs, u
     return count > 1 || runs[0].zeros ? count : 0;
 }
 
-void request_release(struct request *request)
-{
-    if (request->buffer != NULL)
-        core_buffer_give(request->core, request->buffer);
-    request->buffer = NULL;
-}
-
 /* ---- the program -------------------------------------------------------------------------- */
 
 static int usage(void)
@@ -242,33 +226,6 @@ static void print_counters(const struct nbd_server *server)
     NBD_COUNTERS(X)
 #undef X
     fflush(stdout);
-}
-
-static int serve(const struct cores_config *cores, const struct nbd_server_config *config)
-{
-    struct nbd_server *server;
-    sigset_t signals;
-    char why[256];
-    int got;
-
-    /* Before there are threads, so that none of them takes the signal. */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (cores_start(cores, why, sizeof(why)) != 0)
-        return fail(why);
-    if (nbd_server_create(&server, config, why, sizeof(why)) != 0) {
-        cores_stop();
-        return fail(why);
-    }
-    nbd_server_start(server);
-    sigwait(&signals, &got);
-    nbd_server_stop(server);
-    print_counters(server);
-    nbd_server_destroy(server);
-    cores_stop();
-    return 0;
 }
 
 static uint64_t parse_ms(const char *text)
@@ -339,5 +296,5 @@ int main(int argc, char **argv)
             return fail("no memory");
         delayed[i]->timer.expired = expired;
     }
-    return serve(&cores, &config);
+    return nbd_serve(&cores, &config, print_counters);
 }
