@@ -12,7 +12,7 @@
  *   write-merge.c     partial blocks
  *   write-backing.c   write-through, write-around
  *   loss.c            the flash failed, is not there, or came back
- *   destage.c         dirty blocks to the backing store, watermark
+ *   destage.c         dirty blocks to the backing store; destage-flush.c: its flush, watermark
  *   epoch.c           ordered destaging: which epoch a dirty slot belongs to
  *   reclaim.c         the hand: generation bumps, kept segments
  *   reclaim-copy.c    reinsertion
@@ -736,10 +736,26 @@ void destage_tick(struct shard *shard, struct actions *out);
 void destage_read_done(struct shard *shard, const struct event *event, struct actions *out);
 void destage_write_done(struct shard *shard, const struct event *event, struct actions *out);
 void destage_flash_flushed(struct shard *shard, const struct event *event, struct actions *out);
-void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out);
-bool destage_written(struct shard *shard, uint32_t slot); /* I4: queue for the next flush */
 void window_sort(struct window_item *items, uint32_t count);
 bool destage_idle(const struct shard *shard);
+
+/* destage-flush.c */
+#define BACKOFF_MIN_NS UINT64_C(100000000)
+
+enum flash_flush_purpose {
+    FLUSH_FOR_WINDOW,
+    FLUSH_FOR_WATERMARK
+};
+
+/* Ends in destage_flash_flushed. */
+void destage_flash_flush(enum flash_flush_purpose purpose, struct actions *out);
+void destage_watermark_flushed(struct shard *shard, int result);
+void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out);
+bool destage_written(struct shard *shard, uint32_t slot); /* I4: queue for the next flush */
+void destage_flush_consider(struct shard *shard, struct actions *out);
+/* A destage write or a flush of the volume's backing store failed, or ended well. */
+void destage_volume_failed(struct shard *shard, struct shard_volume *volume, struct actions *out);
+void destage_volume_works(struct shard *shard, struct shard_volume *volume, struct actions *out);
 
 /* ---- epoch.c: all of these may be asked of any volume ----------------------------------- */
 
