@@ -36,6 +36,12 @@ static inline struct request_piece *request_piece_of(struct piece *piece)
 void request_piece_done(struct core *core, struct request_piece *piece);
 void request_piece_resume(struct core *core, struct request_piece *piece);
 
+/* It is over: measures it, and answers it. */
+void request_finish(struct request *request);
+
+/* request-flush.c */
+void request_flush_start(struct request *request);
+
 /* latency.c */
 void latency_add(struct latency *latency, uint64_t ns);
 

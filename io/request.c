@@ -101,7 +101,7 @@ static void piece_give(struct request *request, struct request_piece *piece)
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-static void finish(struct request *request)
+void request_finish(struct request *request)
 {
     static const uint8_t ops[] = {
         [REQUEST_READ] = LATENCY_READ,      [REQUEST_WRITE] = LATENCY_WRITE,
@@ -139,7 +139,7 @@ static void refuse(struct request *request, int error)
 static void let_go(struct request *request)
 {
     if (--request->pieces_open == 0)
-        finish(request);
+        request_finish(request);
 }
 
 static void raise_tier(struct request *request, enum latency_tier tier)
@@ -376,109 +376,6 @@ void request_piece_resume(struct core *core, struct request_piece *piece)
     core_message_send(core_at(piece->piece.core), &piece->message);
 }
 
-/* ---- flush -------------------------------------------------------------------------------- */
-
-#define FLASH_LOST_LOOK_NS UINT64_C(10000000)
-
-static void start_flush(struct request *request);
-
-/* The flash still is what keeps the volume's promises. */
-static bool flash_in_use(const struct cache *cache)
-{
-    return atomic_load(&cache->flash_state) == CACHE_FLASH_OK;
-}
-
-static void flush_later(struct request *request);
-
-static void flush_again(struct core *core, struct core_timer *timer)
-{
-    struct request *request = container_of(timer, struct request, flush_timer);
-    const struct cache *cache = core_cache(core);
-
-    if (request->flash_failed && flash_in_use(cache) && atomic_load(&cache->flash_suspect)) {
-        flush_later(request);
-    } else if (request->flash_failed && flash_in_use(cache)) {
-        request->error = -EIO; /* it works, but what the flush was to keep may be lost */
-        finish(request);
-    } else {
-        request->flash_failed = false;
-        start_flush(request);
-    }
-}
-
-/* The flash failed, or that is being found out, and the volume is not in pass-through yet: what is
- * durable where is about to be decided. */
-static void flush_later(struct request *request)
-{
-    struct core *core = request->core;
-
-    if (core->now_ns - request->received_ns > request->volume->backing_timeout_ns) {
-        request->error = -EIO;
-        finish(request);
-        return;
-    }
-    request->flush_timer.expired = flush_again;
-    core_timer_arm(core, &request->flush_timer, core->now_ns + FLASH_LOST_LOOK_NS);
-}
-
-static void flush_part_done(struct request *request)
-{
-    if (--request->pieces_open > 0)
-        return;
-    if (request->flash_failed && request->error == 0)
-        flush_later(request);
-    else
-        finish(request);
-}
-
-static void flash_flushed(struct core *core, struct flush_waiter *waiter, int result)
-{
-    struct request *request = container_of(waiter, struct request, flush_flash);
-
-    (void)core;
-    if (result != 0)
-        request->flash_failed = true;
-    flush_part_done(request);
-}
-
-static void backing_flushed(struct core *core, struct flush_waiter *waiter, int result)
-{
-    struct request *request = container_of(waiter, struct request, flush_backing);
-
-    (void)core;
-    if (result != 0)
-        request->error = -EIO;
-    flush_part_done(request);
-}
-
-/* To the backing store only for what went there and no log record covers (DESIGN 6). */
-static void start_flush(struct request *request)
-{
-    struct cache_volume *volume = cache_volume_of(request->volume);
-    struct core *core = request->core;
-
-    if (!flash_in_use(volume->cache) && !atomic_load(&request->volume->detached)) {
-        flush_later(request);
-        return;
-    }
-    request->pieces_open = 1;
-    if (volume->cache->flash_volatile && !atomic_load(&request->volume->detached)) {
-        request->pieces_open++;
-        request->flush_flash.done = flash_flushed;
-        request->flush_flash.party = &volume->clients_flash;
-        flush_join(core, &volume->cache->flush, &request->flush_flash);
-    }
-    if (atomic_load(&request->volume->backing_writes) !=
-        atomic_load(&request->volume->backing_flushed)) {
-        request->pieces_open++;
-        raise_tier(request, TIER_BACKING);
-        request->flush_backing.done = backing_flushed;
-        request->flush_backing.party = &volume->clients;
-        flush_join(core, &volume->flush, &request->flush_backing);
-    }
-    flush_part_done(request);
-}
-
 /* ---- the start ---------------------------------------------------------------------------- */
 
 /* One edge of a ZERO that covers only a part of a block: zeros, written. */
@@ -646,7 +543,7 @@ void request_submit(struct request *request)
     }
     if (request->op == REQUEST_FLUSH) { /* ends an epoch (hazard 18) */
         request->epoch = atomic_fetch_add(&volume->epoch, 1);
-        start_flush(request); /* it may be over now */
+        request_flush_start(request); /* it may be over now */
         epoch_advance(core, cache_volume_of(volume));
         return;
     }
