@@ -301,8 +301,8 @@ blkcachectl_fails() {
     local wanted=$1 text=$2 status=0
     shift 2
     blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
-    [ $status -eq "$wanted" ] || fail "$*: status $status"
-    grep -q "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
+    [ $status -eq "$wanted" ] || fail "$*: status $status: $(cat "$tmpdir/err")"
+    grep -q -- "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
 }
 
 # volume VOLUME KEY: of the status of a volume.

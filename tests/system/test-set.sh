@@ -17,19 +17,6 @@ volumes=("name = \"a\"; backing = \"$(store_uri a)\"; mode = \"write-back\"; bac
 write_config "${volumes[@]}"
 start_daemon
 
-volume() { # NAME KEY
-    blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
-}
-
-# refused STATUS TEXT ARGUMENT...
-refused() {
-    local wanted=$1 text=$2 status=0
-    shift 2
-    blkcachectl "$@" >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
-    [ $status -eq "$wanted" ] || fail "$*: status $status: $(cat "$tmpdir/err")"
-    grep -q -- "$text" "$tmpdir/err" || fail "$*: $(cat "$tmpdir/err")"
-}
-
 # ---- plain keys
 
 blkcachectl set b dirty_max 40 | grep -qx 'b: dirty_max is 40' || fail "dirty_max"
@@ -42,14 +29,14 @@ blkcachectl set b | grep -q '^sequential_cutoff  *1M  *4M$' || fail "$(blkcachec
 
 # ---- refusals: what, why, what to do
 
-refused 1 '^blkcachectl: set none: there is no such volume$' set none mode write-back
-refused 1 '"mdoe" is no key of a volume; did you mean "mode"?' set b mdoe write-back
-refused 1 'set b mode: "fast" is not possible; give one of "write-back",' set b mode fast
-refused 1 'set b dirty_max: "99" is out of range; give a percentage from 1 to 95' set b dirty_max 99
-refused 1 'backing cannot change while the volume is in use; change it in .*blkcached.conf, then: blkcachectl detach b' set b backing /x
-refused 1 'ordered, which needs write-back' set c mode write-through
-refused 2 'a value is missing' set b mode
-refused 2 'an argument is missing' set
+blkcachectl_fails 1 '^blkcachectl: set none: there is no such volume$' set none mode write-back
+blkcachectl_fails 1 '"mdoe" is no key of a volume; did you mean "mode"?' set b mdoe write-back
+blkcachectl_fails 1 'set b mode: "fast" is not possible; give one of "write-back",' set b mode fast
+blkcachectl_fails 1 'set b dirty_max: "99" is out of range; give a percentage from 1 to 95' set b dirty_max 99
+blkcachectl_fails 1 'backing cannot change while the volume is in use; change it in .*blkcached.conf, then: blkcachectl detach b' set b backing /x
+blkcachectl_fails 1 'ordered, which needs write-back' set c mode write-through
+blkcachectl_fails 2 'a value is missing' set b mode
+blkcachectl_fails 2 'an argument is missing' set
 [ "$(volume b mode)" = write-back ] || fail "a refused change changes"
 
 # ---- away from write-back: destaged first
