@@ -317,18 +317,33 @@ static void lower_counters(struct shard *shard, uint32_t index)
 static void reclaim_start(struct shard *shard, uint32_t index, bool copy, bool compact,
                           struct actions *out);
 
+static bool closing_in_flight(const struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->batch_count; i++)
+        if (shard->batches[i].state == BATCH_WRITING &&
+            shard->segments[shard->batches[i].segment].state == SEGMENT_CLOSING)
+            return true;
+    return false;
+}
+
 static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
 
     /* Records still on their way to a closing segment could be newer than what is kept. */
     if (shard->closing_count > 0 || shard->batch_failed) {
-        /* A failed batch that finds no room waits for this: what is clean is given up. */
-        if (shard->batch_failed && shard->ready_count == 0 && shard->segments[index].dirty == 0)
+        /* A failed batch that finds no room waits for this: what is clean is given up.  Its own
+         * records will stand behind what is kept, wherever they are appended again. */
+        bool awaited = shard->batch_failed && shard->ready_count == 0;
+
+        if (awaited && shard->segments[index].dirty == 0) {
             reclaim_start(shard, index, false, false, out);
-        else
+            return;
+        }
+        if (!awaited || closing_in_flight(shard)) {
             reclaim_retry(shard, RETRY_NS);
-        return;
+            return;
+        }
     }
     if (reclaim->passed >= shard->config.segments) {
         reclaim->passed = 0; /* once round without finding anything: wait for a change */

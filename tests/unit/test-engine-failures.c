@@ -373,6 +373,68 @@ START_TEST(a_write_that_lost_one_of_its_batches_is_not_overtaken)
 }
 END_TEST
 
+/* A dirty block that cannot be read any more, which stays dirty. */
+static void lose_block(struct host *host, uint64_t block)
+{
+    const unsigned char *content = host->model + block * BLOCK_BYTES;
+
+    ck_assert_int_eq(host_write(host, block, 1, 0, 0, 0), 0);
+    for (size_t at = DATA_OFFSET; at < host->flash_bytes - SUPERBLOCK_BYTES; at += BLOCK_BYTES)
+        if (memcmp(host->flash + at, content, BLOCK_BYTES) == 0)
+            host->flash[at] ^= 1;
+    ck_assert_int_eq(host_read(host, block, 1, 0), -EIO);
+}
+
+/* The log has gone round, and about every other segment holds a lost block. */
+static struct host *host_with_lost_blocks(unsigned rounds)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 12);
+
+    for (unsigned i = 0; i < rounds; i++) {
+        lose_block(host, i);
+        for (unsigned k = 0; k < 2; k++)
+            ck_assert_int_eq(host_write(host, (4 + (2 * i + k) % 100) * REGION_BLOCKS, 56, 0, 0, 0),
+                             0);
+        shard_destage_all(host->shard, VOLUME_ALL);
+        host_idle(host, 500 * MS);
+    }
+    return host;
+}
+
+/* Flash takes no writes for a while, which uses up the segments that are ready.  What failed is
+ * appended again when it takes writes, although a lost block pins the segment that is next. */
+START_TEST(a_failed_batch_finds_room_behind_a_lost_block)
+{
+    static unsigned char data[BLOCK_BYTES];
+    struct host *host = host_with_lost_blocks(36 + (unsigned)_i);
+    struct piece piece = {.op = PIECE_WRITE,
+                          .volume = HOST_VOLUME,
+                          .count = 1,
+                          .epoch = 1,
+                          .block = 4 * REGION_BLOCKS,
+                          .data = data};
+    uint64_t replies = host->replies;
+    struct actions out;
+
+    piece.crc[0] = crc32c(0, data, BLOCK_BYTES);
+    host->flash_write_error = -EIO;
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = &piece},
+               1, &out);
+    ck_assert_uint_eq(out.count, 0);
+    host_idle(host, 2000 * MS);
+    ck_assert_uint_eq(host->replies, replies);
+    host->flash_write_error = 0;
+    host_idle(host, 5000 * MS);
+    ck_assert_uint_eq(host->replies, replies + 1);
+    ck_assert_int_eq(host->last_error, 0);
+    memcpy(host->model + piece.block * BLOCK_BYTES, data, BLOCK_BYTES);
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t block = REGION_BLOCKS; block < HOST_BLOCKS; block += REGION_BLOCKS)
+        ck_assert_int_eq(host_read(host, block, REGION_BLOCKS, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 /* As the disk would: the data land, and nobody is told. */
 static void land(struct host *host, const struct action *action)
 {
@@ -431,6 +493,7 @@ int main(void)
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
     tcase_add_test(cases, a_write_that_lost_one_of_its_batches_is_not_overtaken);
+    tcase_add_loop_test(cases, a_failed_batch_finds_room_behind_a_lost_block, 0, 2);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
