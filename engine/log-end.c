@@ -171,23 +171,24 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
         epoch_remove(shard, batch->slots[i]);
 }
 
-static bool in_flight(const struct shard *shard, uint32_t id)
+/* Another batch has this slot, one under way or one that failed, too. */
+static bool elsewhere(const struct shard *shard, const struct batch *self, uint32_t id)
 {
     uint32_t segment = id >> shard->segment_shift, slot = slot_in_segment(shard, id);
 
     for (uint32_t i = 0; i < shard->batch_count; i++) {
         const struct batch *batch = &shard->batches[i];
 
-        if ((batch->state == BATCH_OPEN || batch->state == BATCH_WRITING) &&
-            batch->segment == segment && slot > batch->header_slot &&
-            slot <= batch->header_slot + batch->slot_count)
+        if (batch != self && batch->state != BATCH_FREE && batch->segment == segment &&
+            slot > batch->header_slot && slot <= batch->header_slot + batch->slot_count)
             return true;
     }
     return false;
 }
 
 /* While a newer record of one of its blocks is on its way, nobody knows whether the failed one is
- * superseded, and appending it now would put it behind the newer one. */
+ * superseded, and appending it now would put it behind the newer one.  That may be in a failed batch
+ * itself, and then goes first. */
 static bool batch_must_wait(const struct shard *shard, const struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->header->entry_count; i++) {
@@ -195,21 +196,32 @@ static bool batch_must_wait(const struct shard *shard, const struct batch *batch
 
         if (batch->slots[i] != NONE && batch->pieces[i])
             newer = index_newer_pending(shard, batch->slots[i]);
-        if (newer != NONE && in_flight(shard, newer))
+        if (newer != NONE && elsewhere(shard, batch, newer))
             return true;
     }
     return false;
 }
 
+/* The first failed batch that can be appended again. */
+static struct batch **failed_next(struct shard *shard)
+{
+    struct batch **link = &shard->batch_failed;
+
+    while (*link && !shard->flash_failed && batch_must_wait(shard, *link))
+        link = &(*link)->next;
+    return link;
+}
+
 static void batch_failed_retry(struct shard *shard, struct actions *out)
 {
-    while (shard->batch_failed && !actions_full(out)) {
-        struct batch *batch = shard->batch_failed;
+    struct batch **link;
 
-        if (!shard->flash_failed &&
-            (batch_must_wait(shard, batch) || !log_room(shard, batch->header->entry_count, true)))
+    while (!actions_full(out) && *(link = failed_next(shard))) {
+        struct batch *batch = *link;
+
+        if (!shard->flash_failed && !log_room(shard, batch->header->entry_count, true))
             return;
-        shard->batch_failed = batch->next;
+        *link = batch->next;
         for (uint32_t i = 0; i < batch->header->entry_count; i++)
             entry_repeat(shard, batch, i, out);
         batch_pieces_ended(shard, batch, out);
