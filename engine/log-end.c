@@ -298,6 +298,7 @@ void log_batch_done(struct shard *shard, struct batch *batch, int result, struct
         durable_advance(shard, batch);
         segment_batch_ended(shard, segment, out);
         batch_failed_retry(shard, out);
+        ram_write(shard, out);
     }
     shard->unblock = true;
     if (shard->tags) /* an epoch that is over may have waited for it */

@@ -10,6 +10,9 @@
  */
 #include "engine/shard-private.h"
 
+#define WRITING_NS   UINT64_C(10000000) /* so long after a write of a client others are expected */
+#define IDLE_BATCHES 3u /* under way, while clients write: a queue at the device delays them */
+
 void log_setup(struct shard *shard)
 {
     shard->volatile_first = UINT64_MAX;
@@ -108,6 +111,16 @@ bool log_room(const struct shard *shard, uint32_t entries, bool reclaim)
         return shard->ready_count >= reserve;
     segments = (need - remaining + usable - 1) / usable;
     return shard->ready_count >= segments + reserve && footer_buffers_free(shard) >= segments;
+}
+
+bool log_room_idle(const struct shard *shard)
+{
+    bool writers = shard->last_write_ns != 0 && shard->now_ns - shard->last_write_ns < WRITING_NS;
+    uint32_t under_way = shard->batch_count - shard->batches_free;
+
+    if (writers && under_way > IDLE_BATCHES - (shard->batch_open == NULL))
+        return false;
+    return log_room(shard, 1, false) && shard->ready_count > RESERVE_SEGMENTS;
 }
 
 static void segment_open(struct shard *shard)
@@ -365,6 +378,8 @@ uint32_t log_append(struct shard *shard, const struct append *append, struct act
     batch->reinserted[i] = append->reinserted;
     batch->fua |= append->fua && shard->config.flash_volatile && !MUTANT(201);
     batch->urgent |= append->piece != NULL || append->reinserted;
+    if (append->piece)
+        shard->last_write_ns = shard->now_ns;
     batch->header->entry_count++;
     shard->last_append_ns = shard->now_ns;
     tick_want(shard, shard->now_ns + (batch->urgent ? MARK_IDLE_NS : CLEAN_BATCH_AGE_NS));

@@ -2,9 +2,13 @@
 /*
  * The RAM tier: a FIFO of frames with second chance.
  *
- *   miss -> filling -> resident --(used often enough, or flash has free room)--> flash
+ *   miss -> filling -> resident --(flash has free room: soon; else used often enough)--> flash
  *                        |
  *                        +-(else)--> ghost
+ *
+ * While flash has free room, what was read is written there as soon as the log has time for it, so
+ * that it outlives the process; until then its frame is kept, and when all frames wait for that,
+ * what is read next does not enter the cache.
  *
  * A frame's content never changes while it is linked or pinned; a write to its block unlinks it.
  */
@@ -17,6 +21,29 @@
 static struct frame *frame_of(const struct shard *shard, uint32_t id)
 {
     return &shard->frames[id - shard->slot_count];
+}
+
+/* While flash has free room, everything enters it; but what the backing store reads fastest, long
+ * runs, leaves half of it to other blocks. */
+static bool flash_has_room(const struct shard *shard, const struct slot *slot)
+{
+    uint32_t ready = ready_target(shard), reserved = shard->config.segments / 2;
+    uint32_t free = shard->free_count;
+
+    free += shard->ready_count > ready ? shard->ready_count - ready : 0;
+    return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) && !shard->flash_failed &&
+           !shard->held && !shard->stopping;
+}
+
+static void frame_written(struct shard *shard, uint32_t id)
+{
+    struct slot *slot = &shard->slots[id];
+
+    if (!(slot->bits & FRAME_UNWRITTEN))
+        return;
+    slot->bits &= (uint16_t)~FRAME_UNWRITTEN;
+    assert(shard->frames_unwritten > 0);
+    shard->frames_unwritten--;
 }
 
 static void frame_free(struct shard *shard, uint32_t id)
@@ -45,6 +72,7 @@ static void frame_kill(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
 
+    frame_written(shard, id);
     if (slot->bits & SLOT_LINKED)
         index_remove(shard, id);
     if (slot->bits & (FRAME_FILLING | FRAME_PROMOTING) ||
@@ -85,6 +113,10 @@ void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
     slot->crc = crc;
     slot->bits |= (uint16_t)ghost_take(shard, slot_key(slot));
     slot_used(slot);
+    if (flash_has_room(shard, slot)) {
+        slot->bits |= FRAME_UNWRITTEN;
+        shard->frames_unwritten++;
+    }
 }
 
 void ram_hit(struct shard *shard, uint32_t id)
@@ -142,6 +174,7 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, bool earn
     /* Nor while a write of the block is on its way, through the log or around it. */
     if (index_pending(shard, key) || active_overlap(shard, key, 1) || !log_room(shard, 1, false))
         return false;
+    frame_written(shard, id);
     slot->bits |= FRAME_PROMOTING | (drop ? FRAME_DROP : 0);
     log_append(shard,
                &(struct append){.key = key,
@@ -155,13 +188,6 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, bool earn
     volume->counters.flash_fill_blocks++;
     volume->counters.flash_promote_blocks += earned;
     return true;
-}
-
-/* While flash has free room, everything enters it; but what the backing store reads fastest, long
- * runs, leaves half of it to other blocks. */
-static bool flash_has_room(const struct shard *shard, const struct slot *slot)
-{
-    return shard->free_count > (slot->bits & FRAME_SEQUENTIAL ? shard->config.segments / 2 : 0);
 }
 
 /* One look of the hand at one frame. */
@@ -185,6 +211,8 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     slot->bits &= (uint16_t)~FRAME_HIT;
     on_flash = flash != NONE && !(shard->slots[flash].bits & SLOT_BAD);
     room = flash_has_room(shard, slot);
+    if (room && slot->bits & FRAME_UNWRITTEN && !log_room_idle(shard))
+        return;
     if (!on_flash &&
         (room || heat_admits(shard, slot->bits & SLOT_USE, slot->bits & FRAME_SEQUENTIAL)) &&
         frame_promote(shard, id, !again, !room, out))
@@ -193,7 +221,27 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
         return;
     if (!on_flash)
         ghost_add(shard, slot_key(slot), slot->bits & SLOT_USE);
+    else if ((slot->bits & SLOT_USE) > (shard->slots[flash].bits & SLOT_USE))
+        shard->slots[flash].bits =
+            (uint16_t)((shard->slots[flash].bits & ~SLOT_USE) | (slot->bits & SLOT_USE));
     frame_kill(shard, id);
+}
+
+void ram_write(struct shard *shard, struct actions *out)
+{
+    for (uint32_t looks = 0; shard->frames_unwritten > 0 && looks < 2 * REGION_BLOCKS; looks++) {
+        uint32_t id = shard->slot_count + shard->frame_write_hand;
+        struct slot *slot = &shard->slots[id];
+
+        if (slot->bits & FRAME_UNWRITTEN) {
+            if (actions_full(out) || !log_room_idle(shard))
+                return;
+            /* What cannot be written now is decided about when it leaves RAM. */
+            if (!flash_has_room(shard, slot) || !frame_promote(shard, id, false, false, out))
+                frame_written(shard, id);
+        }
+        shard->frame_write_hand = (shard->frame_write_hand + 1) % shard->frame_count;
+    }
 }
 
 /* Blocks on their way to flash keep their frames for a while: room is made before it is needed. */

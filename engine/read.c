@@ -290,6 +290,7 @@ void read_fill_done(struct shard *shard, const struct event *event, struct actio
         if (volume)
             volume->counters.fill_blocks++;
     }
+    ram_write(shard, out);
     ram_reserve(shard, out);
     heat_age(shard);
     if (--piece->ios == 0)

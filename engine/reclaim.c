@@ -21,14 +21,17 @@
     60u /* of a segment are appended again at most: bounds the write amplification */
 #define IDLE_RETRY_NS UINT64_C(100000000)
 #define READY_BYTES   (32u << 20)
+#define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
 #define READY_MIN     5u
 #define DROP_SLOTS    512u /* per step */
 
 uint32_t ready_target(const struct shard *shard)
 {
-    /* After a crash each of them is scanned for batches. */
+    /* After a crash each of them is scanned for batches.  They hold nothing: few will do while nobody
+     * writes and something would have to go for them. */
     uint32_t target = READY_BYTES / shard->config.segment_bytes;
-    uint32_t most = shard->config.segments / 16;
+    bool writers = shard->last_write_ns != 0 && shard->now_ns - shard->last_write_ns < WRITERS_NS;
+    uint32_t most = shard->config.segments / (writers || shard->free_count > 0 ? 16 : 64);
 
     target = target < most ? target : most;
     return target < READY_MIN ? READY_MIN : target;

@@ -61,6 +61,7 @@ enum slot_bits {
     FRAME_SEQUENTIAL = SLOT_HOLE,   /* read as part of a long run */
     FRAME_DROP = SLOT_UNREADABLE,   /* leaves RAM when the promotion is done */
     FRAME_HIT = SLOT_DESTAGING,     /* used since the hand looked at it */
+    FRAME_UNWRITTEN = SLOT_WRITTEN, /* to be written to flash as soon as there is time */
     FRAME_FILLING = 8192,           /* the backing read is under way */
     FRAME_PROMOTING = SLOT_THROUGH, /* in a batch */
     FRAME_DEAD = SLOT_KEPT,         /* out of the index; free as soon as nobody uses it */
@@ -420,6 +421,7 @@ struct shard {
 
     struct frame *frames;
     uint32_t frame_free_first, frame_free_last, frames_free, frame_hand;
+    uint32_t frames_unwritten, frame_write_hand;
     uint16_t *ghosts;
     uint32_t ghost_sets;
     struct heat heat;
@@ -443,6 +445,7 @@ struct shard {
     uint64_t volatile_first, volatile_last;
     uint64_t marked_durable, marked_watermark; /* in the last batch header written */
     uint64_t last_append_ns;
+    uint64_t last_write_ns; /* the last record of a client's write was appended; 0: none yet */
     struct batch *batches;
     uint32_t batch_count, batches_free;
     struct batch *batch_free;
@@ -569,6 +572,7 @@ void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of
 void ram_promoted(struct shard *shard, uint32_t id);
 void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out);
 void ram_reserve(struct shard *shard, struct actions *out);
+void ram_write(struct shard *shard, struct actions *out); /* to flash, what there is time for */
 
 /* ---- heat.c, ghost.c ---------------------------------------------------------------------- */
 
@@ -614,6 +618,8 @@ void log_setup(struct shard *shard);
 void log_hurry(struct shard *shard); /* somebody waits for a pending entry */
 void log_mark(struct shard *shard, struct actions *out);
 bool log_room(const struct shard *shard, uint32_t entries, bool reclaim);
+/* Room for an entry that can wait, with enough left for writes of clients to find theirs. */
+bool log_room_idle(const struct shard *shard);
 uint32_t log_append(struct shard *shard, const struct append *append, struct actions *out);
 void log_seal(struct shard *shard, uint16_t core, struct actions *out);
 void log_seal_event(struct shard *shard, uint16_t core, struct actions *out);

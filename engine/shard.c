@@ -301,6 +301,7 @@ static void tick(struct shard *shard, struct actions *out)
     log_tick(shard, out);
     destage_tick(shard, out);
     reclaim_tick(shard, out);
+    ram_write(shard, out);
 }
 
 void shard_step(struct shard *shard, uint64_t now_ns, const struct event *events, uint32_t count,

@@ -552,9 +552,9 @@ void request_submit(struct request *request)
     if (request->op != REQUEST_READ && volume->mode != MODE_WRITE_BACK)
         raise_tier(request, TIER_BACKING);
     if (request->op == REQUEST_READ) {
-        uint64_t run = stream_note(&own->streams, request->offset, request->length);
+        uint64_t run =
+            stream_note(&own->streams, request->offset, request->length, &request->sequential);
 
-        request->sequential = run > STREAM_RUN_BYTES;
         request->no_fill |=
             volume->sequential_cutoff_bytes != 0 && run > volume->sequential_cutoff_bytes;
     }

@@ -6,9 +6,13 @@
  * so many of the request's own length may be missing. */
 #define GAP_REQUESTS 4u
 
-uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length)
+/* Two requests that are not one right after the other may be neighbours by chance. */
+#define RUN_REQUESTS 3u
+
+uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length, bool *is_run)
 {
     struct stream *oldest = &table->streams[0], *found = NULL;
+    bool follows;
 
     table->uses++;
     for (unsigned i = 0; i < STREAMS && found == NULL; i++) {
@@ -22,10 +26,13 @@ uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t lengt
     }
     if (found == NULL) {
         found = oldest;
-        found->bytes = 0;
+        found->bytes = found->requests = 0;
     }
+    follows = found->requests > 0 && found->next == offset && found->used + 1 == table->uses;
     found->used = table->uses;
     found->next = offset + length;
     found->bytes += length;
+    found->requests++;
+    *is_run = found->bytes > STREAM_RUN_BYTES && (found->requests >= RUN_REQUESTS || follows);
     return found->bytes;
 }

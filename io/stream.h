@@ -3,6 +3,7 @@
 #ifndef IO_STREAM_H
 #define IO_STREAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,13 +15,15 @@
 struct stream_table {
     struct stream {
         uint64_t next;  /* offset that would continue it */
-        uint64_t bytes; /* read so far */
-        uint64_t used;  /* order of use */
+        uint64_t bytes; /* read so far, by ... */
+        uint64_t requests;
+        uint64_t used; /* order of use */
     } streams[STREAMS];
     uint64_t uses;
 };
 
-/* Notes a read, and returns how many bytes its stream has, this read included. */
-uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length);
+/* Notes a read, and returns how many bytes its stream has, this read included; `is_run` says whether
+ * that is a run. */
+uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length, bool *is_run);
 
 #endif

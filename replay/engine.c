@@ -207,9 +207,10 @@ static void engine_request(struct replay *replay, const struct trace_request *re
     engine->result.reads += !request->is_write;
     engine->result.writes += request->is_write;
     if (!request->is_write) {
-        uint64_t run = stream_note(&engine->streams, request->offset, request->length);
+        bool is_run;
+        uint64_t run = stream_note(&engine->streams, request->offset, request->length, &is_run);
 
-        flags |= run > STREAM_RUN_BYTES ? PIECE_SEQUENTIAL : 0;
+        flags |= is_run ? PIECE_SEQUENTIAL : 0;
         if (engine->config.cutoff_bytes != 0 && run > engine->config.cutoff_bytes)
             flags |= PIECE_NO_FILL;
     }

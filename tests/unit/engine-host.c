@@ -241,8 +241,12 @@ static void run(struct host *host)
         struct action action = host->queue[host->queue_head++ % HOST_QUEUE];
 
         host->now_ns += 1000;
-        if (!is_late(host, &action))
+        if (host->flash_held && action.kind == ACTION_WRITE_FLASH) {
+            ck_assert_uint_lt(host->waiting_count, 64);
+            host->waiting[host->waiting_count++] = action;
+        } else if (!is_late(host, &action)) {
             carry_out(host, &action);
+        }
         if (host->queue_head != host->queue_tail)
             continue;
         step(host, &(struct event){.kind = EVENT_SEAL});
@@ -278,11 +282,22 @@ void host_idle(struct host *host, uint64_t ns)
     }
 }
 
+void host_flash_release(struct host *host)
+{
+    host->flash_held = false;
+    for (uint32_t i = 0; i < host->waiting_count; i++) {
+        carry_out(host, &host->waiting[i]);
+        run(host);
+    }
+    host->waiting_count = 0;
+}
+
 int host_boot(struct host *host)
 {
     int ready;
 
     host->config.session++;
+    host->waiting_count = 0;
     host->queue_head = host->queue_tail = 0;
     host->config.retired = host->retired;
     host->config.retired_count = host->retired_count;

@@ -30,6 +30,9 @@ struct host {
     uint64_t tear_write;
     unsigned char *torn_flash, *torn_model;
     uint64_t flash_write_ns;   /* that each of them takes */
+    bool flash_held;           /* flash writes wait for host_flash_release */
+    struct action waiting[64]; /* ... here */
+    uint32_t waiting_count;
     int backing_error;         /* of all that is asked of the backing store */
     uint64_t backing_error_ns; /* when errors of writes come, after they began */
     struct action late[64];    /* ... and those that wait for theirs */
@@ -50,6 +53,9 @@ void host_free(struct host *host);
 /* Starts the shard on what is in `flash`, as after a crash.  Returns shard_ready's verdict. */
 int host_boot(struct host *host);
 void host_stop(struct host *host); /* cleanly; host_boot follows */
+
+/* Flash writes that were held back, and those to come, are carried out. */
+void host_flash_release(struct host *host);
 
 /* Lets time pass. */
 void host_idle(struct host *host, uint64_t ns);

@@ -234,6 +234,68 @@ START_TEST(scan_does_not_wear_a_full_flash)
 }
 END_TEST
 
+static uint64_t misses(const struct host *host)
+{
+    return shard_counters(host->shard, HOST_VOLUME)->miss_blocks;
+}
+
+START_TEST(what_was_read_outlives_the_process)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 11);
+
+    for (uint64_t block = 0; block < 2048; block += 256) /* apart: no run */
+        ck_assert_int_eq(host_read(host, block, 13, 0), 0);
+    host_idle(host, 2000000000);
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t block = 0; block < 2048; block += 256)
+        ck_assert_int_eq(host_read(host, block, 13, 0), 0);
+    ck_assert_uint_eq(misses(host), 0);
+    host_free(host);
+}
+END_TEST
+
+/* Reads do not wait for the flash; RAM keeps what it can until the flash takes it. */
+START_TEST(fills_wait_for_a_slow_flash)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 12);
+    struct shard_status status;
+
+    host_idle(host, 1000000000);
+    host->flash_held = true;
+    for (uint64_t block = 0; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    shard_status(host->shard, &status);
+    ck_assert_uint_eq(status.slots_used, 0);
+    host_flash_release(host);
+    host_idle(host, 2000000000);
+    shard_status(host->shard, &status);
+    ck_assert_uint_ge(status.slots_used, SHARD_FRAMES_MIN * 9 / 10);
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint64_t block = 0; block < SHARD_FRAMES_MIN * 9 / 10; block++)
+        ck_assert_int_eq(host_read(host, block, 1, 0), 0);
+    ck_assert_uint_eq(misses(host), 0);
+    host_free(host);
+}
+END_TEST
+
+/* While fills keep the flash busy, a write still finds a batch. */
+START_TEST(fills_leave_room_for_writes)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 13);
+
+    host_idle(host, 1000000000);
+    ck_assert_int_eq(host_write(host, 0, 1, 0, 0, 0), 0);
+    host->flash_held = true;
+    for (uint64_t block = 64; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    ck_assert_uint_le(host->waiting_count, 4); /* three batches, a segment header */
+    host_flash_release(host);
+    host_idle(host, 2000000000);
+    host_read_all(host);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine");
@@ -249,5 +311,8 @@ int main(void)
     tcase_add_test(cases, fua_writes_are_marked_durable);
     tcase_add_loop_test(cases, absent_in_a_kept_segment_hides_nothing, 38, 50);
     tcase_add_test(cases, scan_does_not_wear_a_full_flash);
+    tcase_add_test(cases, what_was_read_outlives_the_process);
+    tcase_add_test(cases, fills_wait_for_a_slow_flash);
+    tcase_add_test(cases, fills_leave_room_for_writes);
     return unit_run("engine", cases);
 }
