@@ -261,6 +261,14 @@ static void batch_went_wrong(struct shard *shard, struct batch *batch, struct ac
     batch_failed_retry(shard, out);
 }
 
+/* What is left of a failed batch must not pass for rot: no mark covers it until a footer says that its
+ * entries do not count. */
+void log_durable_advance(struct shard *shard, uint64_t lsn)
+{
+    if (lsn > shard->durable_lsn && shard->untrusted_count == 0)
+        shard->durable_lsn = lsn;
+}
+
 /* The batch is complete; everything up to the first that is not, or that is only in the device's cache,
  * is durable. */
 static void durable_advance(struct shard *shard, const struct batch *batch)
@@ -274,8 +282,7 @@ static void durable_advance(struct shard *shard, const struct batch *batch)
     }
     if (lsn >= shard->volatile_first)
         lsn = shard->volatile_first - 1;
-    if (lsn > shard->durable_lsn)
-        shard->durable_lsn = lsn;
+    log_durable_advance(shard, lsn);
 }
 
 void log_batch_done(struct shard *shard, struct batch *batch, int result, struct actions *out)
@@ -377,7 +384,8 @@ void log_footer_write(struct shard *shard, struct footer_buffer *buffer, struct 
     buffer->write.seal_bytes = bytes;
     buffer->write.seal_crc = &footer->crc;
     action = action_add(out, ACTION_WRITE_FLASH);
-    action->flags = ACTION_REPORT;
+    action->flags =
+        ACTION_REPORT | (segment->untrusted && shard->config.flash_volatile ? ACTION_FUA : 0);
     action->first = TAG_FOOTER;
     action->offset =
         segment_offset(shard, buffer->segment) + (uint64_t)shard->usable_end * BLOCK_BYTES;

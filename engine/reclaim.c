@@ -2,7 +2,7 @@
 /*
  * The hand: makes segments ready for new data, one at a time, oldest first (I13).
  *
- *   never used:  both headers in one write -> READY
+ *   never used:  header A -> header B -> READY
  *   reclaimed:   [footer -> read hot blocks -> append them again] -> flush -> header A with a new
  *                generation -> header B -> drop the rest from the index -> wait for readers
  *                -> READY.  Or, when a write to it failed, retired.
@@ -62,17 +62,15 @@ void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t se
 {
     struct action *action = action_add(out, ACTION_WRITE_FLASH);
 
-    buffer->write.iov_count = copy == HEADER_BOTH ? 2 : 1;
+    buffer->write.iov_count = 1;
     buffer->write.headroom = false;
-    for (unsigned i = 0; i < buffer->write.iov_count; i++)
-        buffer->write.iov[i] = (struct iovec){.iov_base = buffer->header, .iov_len = BLOCK_BYTES};
+    buffer->write.iov[0] = (struct iovec){.iov_base = buffer->header, .iov_len = BLOCK_BYTES};
     buffer->write.seal_bytes = BLOCK_BYTES;
     buffer->write.seal_crc = &buffer->header->crc;
     action->flags = ACTION_REPORT | (shard->config.flash_volatile ? ACTION_FUA : 0);
     action->first = TAG_RECLAIM;
-    action->offset =
-        segment_offset(shard, segment) + (copy == HEADER_BOTH ? 0 : copy) * (uint64_t)BLOCK_BYTES;
-    action->length = BLOCK_BYTES * buffer->write.iov_count;
+    action->offset = segment_offset(shard, segment) + copy * (uint64_t)BLOCK_BYTES;
+    action->length = BLOCK_BYTES;
     action->owner = &buffer->write;
     metadata_count(shard, action->length);
 }
@@ -173,10 +171,7 @@ void reclaim_headers_start(struct shard *shard, struct actions *out)
     }
     if (reclaim->never_used && segment->failed) {
         give_up(shard, out);
-    } else if (reclaim->never_used) { /* nothing in it to be lost by a torn write */
-        reclaim->state = RECLAIM_HEADER_B;
-        header_write(shard, &reclaim->header, reclaim->victim, HEADER_BOTH, out);
-    } else if (shard->config.flash_volatile && !MUTANT(103)) {
+    } else if (!reclaim->never_used && shard->config.flash_volatile && !MUTANT(103)) {
         reclaim->state = RECLAIM_FLUSH;
         action = action_add(out, ACTION_FLUSH_FLASH);
         action->flags = ACTION_REPORT;

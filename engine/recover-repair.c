@@ -21,7 +21,7 @@ void recovery_repair_next(struct shard *shard, struct actions *out)
     }
     recovery->state = RECOVERY_FLUSH;
     if (MUTANT(212)) {
-        recovery_finish(shard);
+        recovery_finish(shard, out);
         return;
     }
     action = action_add(out, ACTION_FLUSH_FLASH);
@@ -75,7 +75,7 @@ void recovery_repair_done(struct shard *shard, const struct event *event, struct
 }
 
 /* The verdicts are durable: serve. */
-void recovery_finish(struct shard *shard)
+void recovery_finish(struct shard *shard, struct actions *out)
 {
     struct recovery *recovery = &shard->recovery;
 
@@ -109,5 +109,6 @@ void recovery_finish(struct shard *shard)
     shard->flash_failed |= reclaim_worn_out(shard); /* as before the restart */
     recovery->state = RECOVERY_DONE;
     shard->recovering = false;
+    recovery_lost_tell(shard, out);
     tick_want(shard, shard->now_ns);
 }

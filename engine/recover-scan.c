@@ -14,7 +14,9 @@ static bool batch_ok(const struct shard *shard, struct batch_header *header, uin
 {
     return header->magic == BATCH_MAGIC &&
            memcmp(header->uuid, shard->config.uuid, sizeof(header->uuid)) == 0 &&
-           (header->generation == shard->segments[index].generation || MUTANT(202)) &&
+           (header->generation == shard->segments[index].generation || MUTANT(202) ||
+            (!shard->recovery.replaying &&
+             header->generation > shard->segments[index].generation)) &&
            header->offset == segment_offset(shard, index) + (uint64_t)slot * BLOCK_BYTES &&
            header->shard == shard->config.shard && header->entry_count <= BATCH_ENTRIES_MAX &&
            header->echo_count <= BATCH_ENTRIES_MAX && header->data_blocks <= header->slot_count &&
@@ -47,6 +49,7 @@ void recovery_scan_start(struct shard *shard, uint32_t index, bool replaying, st
     recovery->scan_segment = index;
     recovery->scan_slot = SEGMENT_HEADER_SLOTS;
     recovery->previous_slot = 0;
+    recovery->expected_lsn = 0;
     recovery->in_gap = false;
     recovery->scan_any = false;
     recovery->replaying = replaying;
@@ -96,11 +99,40 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
                 entry.flags |= ENTRY_POISON;
             }
         }
+        if (shard->segments[recovery->scan_segment].found & FOUND_LOST)
+            recovery_lost_entry(shard, recovery->scan_segment, &entry);
         footer->entries[footer->entry_count++] = entry;
         if (entry.lsn > footer->lsn_last)
             footer->lsn_last = entry.lsn;
         recovery_entry_replay(shard, recovery->scan_segment, &entry);
     }
+}
+
+static uint64_t lsn_end(uint64_t lsn, const struct entry *entries, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        lsn = entries[i].lsn > lsn ? entries[i].lsn : lsn;
+    return lsn;
+}
+
+/* LSNs are given without gaps, and a segment begins with a batch that has records: is something
+ * missing before this one that was durable, too, and that no echo tells of? */
+static void gap_judge(struct shard *shard, const struct batch_header *header, uint32_t slot)
+{
+    struct recovery *recovery = &shard->recovery;
+    uint64_t lsn = header->lsn;
+
+    if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot) {
+        slot = header->echo_slot;
+        lsn = header->echo_lsn;
+    }
+    if (lsn == 0)
+        return;
+    if (lsn <= recovery->durable_lsn &&
+        (recovery->expected_lsn ? lsn > recovery->expected_lsn : slot != SEGMENT_HEADER_SLOTS))
+        recovery_lost_note(shard, recovery->scan_segment);
+    lsn = lsn_end(lsn, header->echo, header->echo_count);
+    recovery->expected_lsn = 1 + lsn_end(lsn, header->entries, header->entry_count);
 }
 
 static void batch_found(struct shard *shard, const struct batch_header *header, uint32_t slot)
@@ -110,11 +142,15 @@ static void batch_found(struct shard *shard, const struct batch_header *header, 
 
     recovery->scan_any = true;
     if (!recovery->replaying) {
+        if (header->generation > segment->generation)
+            recovery_generation_found(shard, recovery->scan_segment, header->generation,
+                                      header->ring_sequence);
         if (segment->ring_sequence == 0)
             segment->ring_sequence = header->ring_sequence;
         recovery_marks_note(shard, header->watermark, header->durable_lsn);
         return;
     }
+    gap_judge(shard, header, slot);
     if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
         header->echo_slot < slot && !MUTANT(114))
         batch_replay(shard, header->echo_lsn, header->echo, header->echo_count);
@@ -144,7 +180,11 @@ static bool scan_chunk(struct shard *shard, struct actions *out)
             continue;
         }
         batch_found(shard, header, recovery->scan_slot);
-        recovery->scan_slot += 1 + header->slot_count;
+        /* Not knowing the generation, it may be of an older one that others were written over. */
+        if (!recovery->replaying && shard->segments[recovery->scan_segment].found & FOUND_LOST)
+            recovery->scan_slot++;
+        else
+            recovery->scan_slot += 1 + header->slot_count;
         recovery->in_gap = false;
     }
     return true;

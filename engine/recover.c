@@ -222,16 +222,28 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         if (best->map_valid)
             segment->found |= FOUND_MAP;
     }
-    if (footer_ok(shard, footer, index) && (!best || footer->generation == best->generation)) {
+    if (footer_ok(shard, footer, index) && footer->generation >= segment->generation) {
+        bool lost = !best || footer->generation > best->generation;
+
+        recovery_marks_note(shard, footer->watermark, footer->durable_lsn);
+        if (lost) { /* there may be batches of a later generation still */
+            recovery_generation_found(shard, index, footer->generation, footer->ring_sequence);
+            segment->found |= FOUND_FOOTER | FOUND_REPLAY | FOUND_SCAN;
+            return;
+        }
         segment->found |= FOUND_FOOTER;
-        segment->generation = footer->generation;
         if (segment->ring_sequence == 0)
             segment->ring_sequence = footer->ring_sequence;
-        recovery_marks_note(shard, footer->watermark, footer->durable_lsn);
         footer_stash(shard, index, footer, best);
         segment->state = SEGMENT_CLOSED;
     } else if (best) {
         segment->found |= FOUND_SCAN;
+    } else if (recovery_is_trace(shard, a) || recovery_is_trace(shard, b) ||
+               recovery_is_trace(shard, footer)) {
+        segment->found = FOUND_LOST | FOUND_SCAN;
+        /* The first header is written to A, then to B: a power cut can have torn only one. */
+        if (recovery_is_trace(shard, a) && recovery_is_trace(shard, b))
+            segment->found |= FOUND_REPAIR;
     } else {
         segment->found = 0; /* never used */
     }
@@ -338,8 +350,16 @@ static void survey_done(struct shard *shard, struct actions *out)
     struct recovery *recovery = &shard->recovery;
     struct segment *segment = &shard->segments[recovery->scan_segment];
 
-    if (!recovery->scan_any)
+    if (segment->found & FOUND_LOST && segment->generation == 0) {
+        if (segment->found & FOUND_REPAIR)
+            recovery_lost_note(shard, recovery->scan_segment);
+        segment->found = 0;
+    } else if (segment->found & FOUND_FOOTER) {
+        segment->found &= (uint8_t)~FOUND_SCAN;
+        segment->state = SEGMENT_CLOSED;
+    } else if (!recovery->scan_any) {
         segment->found &= (uint8_t)~FOUND_SCAN; /* bumped and not used: free */
+    }
     recovery->next = recovery->scan_segment + 1;
     survey_next(shard, out);
 }
@@ -354,6 +374,8 @@ static bool keeps_versions(const struct shard *shard, uint64_t key)
 
     return volume && volume->policy.returns;
 }
+
+static void replay_next(struct shard *shard, struct actions *out);
 
 static void absent_replay(struct shard *shard, const struct entry *entry)
 {
@@ -455,6 +477,47 @@ struct segment_header *recovery_header_best(struct shard *shard, uint32_t index)
     return NULL;
 }
 
+/* The scan or the footer of a replayed segment is through: close it with what was accepted. */
+static void replay_close(struct shard *shard, uint32_t index, struct actions *out)
+{
+    struct recovery *recovery = &shard->recovery;
+
+    shard->durable_lsn = recovery->durable_lsn;
+    shard->watermark = recovery->watermark;
+    shard->segments[index].state = SEGMENT_CLOSED;
+    if (MUTANT(12)) {
+        recovery->next++;
+        replay_next(shard, out);
+        return;
+    }
+    log_footer_write(shard, &shard->footers[0], out);
+    out->list[out->count - 1].first = TAG_RECOVERY;
+    /* The header that says that this footer counts must not be there without it. */
+    if (shard->segments[index].found & FOUND_LOST && shard->config.flash_volatile)
+        out->list[out->count - 1].flags |= ACTION_FUA;
+}
+
+/* The footer of a segment without a header: see recover-lost.c. */
+static void lost_footer_replay(struct shard *shard, uint32_t index, struct actions *out)
+{
+    const struct segment_footer *footer = (const void *)shard->recovery.areas[0].footer;
+    struct segment_footer *verdict = shard->footers[0].footer;
+
+    shard->footers[0].segment = index;
+    verdict->entry_count = 0;
+    verdict->lsn_last = footer->lsn_last;
+    for (uint32_t i = 0; i < footer->entry_count; i++) {
+        struct entry entry = footer->entries[i];
+
+        if (!recovery_entry_ok(shard, &entry))
+            continue;
+        recovery_lost_entry(shard, index, &entry);
+        verdict->entries[verdict->entry_count++] = entry;
+        recovery_entry_replay(shard, index, &entry);
+    }
+    replay_close(shard, index, out);
+}
+
 static void footer_replay(struct shard *shard, uint32_t index)
 {
     const struct segment_footer *footer = (const void *)shard->recovery.areas[0].footer;
@@ -493,6 +556,8 @@ static void replay_next(struct shard *shard, struct actions *out)
             return;
         }
         recovery->map = NULL;
+        if (recovery->next + 1 == recovery->order_count) /* the newest one: see recover-lost.c */
+            segment->found &= (uint8_t)~FOUND_LOST;
         if ((segment->found & (FOUND_SCAN | FOUND_MAP)) == (FOUND_SCAN | FOUND_MAP) ||
             (segment->found & FOUND_FOOTER &&
              (segment->found & FOUND_REPLAY || straddles(shard, segment)))) {
@@ -551,28 +616,17 @@ static void replay_footer_read(struct shard *shard, const struct event *event, s
             metadata_issue(shard, area, out);
         return;
     }
+    if (shard->segments[area->segment].found & FOUND_LOST) {
+        uint32_t index = area->segment;
+
+        area->segment = NONE;
+        lost_footer_replay(shard, index, out);
+        return;
+    }
     footer_replay(shard, area->segment);
     area->segment = NONE;
     recovery->next++;
     replay_next(shard, out);
-}
-
-/* The scan of a replayed segment is through: close it with what was accepted. */
-static void replay_scan_done(struct shard *shard, struct actions *out)
-{
-    struct recovery *recovery = &shard->recovery;
-    struct segment *segment = &shard->segments[recovery->scan_segment];
-
-    shard->durable_lsn = recovery->durable_lsn;
-    shard->watermark = recovery->watermark;
-    segment->state = SEGMENT_CLOSED;
-    if (MUTANT(12)) {
-        recovery->next++;
-        replay_next(shard, out);
-        return;
-    }
-    log_footer_write(shard, &shard->footers[0], out);
-    out->list[out->count - 1].first = TAG_RECOVERY;
 }
 
 /* ---- events ------------------------------------------------------------------------------ */
@@ -599,7 +653,7 @@ static void scan_read_done(struct shard *shard, const struct event *event, struc
     if (!recovery_scan_done(shard, event, out))
         return;
     if (shard->recovery.replaying)
-        replay_scan_done(shard, out);
+        replay_close(shard, shard->recovery.scan_segment, out);
     else
         survey_done(shard, out);
 }
@@ -633,7 +687,7 @@ void recovery_io_done(struct shard *shard, const struct event *event, struct act
         if (event->result < 0)
             recovery_fail(shard, event->result);
         else
-            recovery_finish(shard);
+            recovery_finish(shard, out);
         break;
     default: break;
     }

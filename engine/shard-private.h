@@ -17,7 +17,8 @@
  *   reclaim.c         the hand: generation bumps, kept segments
  *   reclaim-copy.c    reinsertion
  *   recover.c         from flash to index; recover-scan.c: segments without a footer;
- *                     recover-repair.c: header copies, and the start
+ *                     recover-lost.c: without a header; recover-repair.c: header copies, and
+ *                     the start
  *   shard.c    events in, actions out
  *
  * A *slot* is 4 KiB of flash.  slots[] has one 16-byte element per flash slot and, after these, one
@@ -314,6 +315,7 @@ enum found_bits {
     FOUND_REPLAY = 4, /* entries must be replayed one by one from the footer */
     FOUND_REPAIR = 8, /* a header copy is missing or old */
     FOUND_MAP = 16,   /* the live map limits it */
+    FOUND_LOST = 32,  /* its header is lost, see recover-lost.c */
 };
 
 #define RECOVERY_DEPTH 16u
@@ -347,10 +349,12 @@ struct recovery {
     uint32_t order_count;
     /* scan of one segment, chunk by chunk */
     uint32_t scan_segment, scan_slot, chunk_slot, chunk_slots, previous_slot;
+    uint64_t expected_lsn; /* that the next batch must have; 0: the segment's first is due */
     bool in_gap, scan_any;
     unsigned attempts;
     unsigned repair_step;
     uint64_t watermark, durable_lsn, ring_max;
+    uint64_t unknown_lost, unknown_lost_at; /* lost records of unknown blocks: segments, offset */
     const struct segment_header *map; /* limits the segment being scanned; NULL: nothing does */
 };
 
@@ -385,6 +389,7 @@ struct shard_volume {
     struct counters counters;
     struct mrc *mrc; /* NULL: nobody asks */
     uint64_t dirty, lost, unreadable;
+    uint64_t records_lost, records_lost_at; /* recovery: see recover-lost.c; offset on flash */
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
     uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
@@ -631,6 +636,7 @@ void log_closing_flushed(struct shard *shard, uint32_t segment, int result, stru
 void log_close_segment(struct shard *shard, struct actions *out);
 void log_tick(struct shard *shard, struct actions *out);
 uint64_t log_completed_lsn(const struct shard *shard);
+void log_durable_advance(struct shard *shard, uint64_t lsn);
 void log_footer_write(struct shard *shard, struct footer_buffer *buffer, struct actions *out);
 void ring_append(struct shard *shard, uint32_t segment);
 void ring_insert_before(struct shard *shard, uint32_t segment, uint32_t before);
@@ -821,9 +827,8 @@ bool reclaim_worn_out(const struct shard *shard);
 uint32_t ready_target(const struct shard *shard);
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
                  uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);
-#define HEADER_BOTH 2u
-/* Emits the write of a filled segment header, durable when done, to copy 0, 1 or HEADER_BOTH;
- * tagged TAG_RECLAIM. */
+/* Emits the write of a filled segment header, durable when done, to copy 0 or 1; tagged
+ * TAG_RECLAIM. */
 void header_write(struct shard *shard, struct header_buffer *buffer, uint32_t segment,
                   unsigned copy, struct actions *out);
 
@@ -853,7 +858,15 @@ struct segment_header *recovery_header_best(struct shard *shard, uint32_t segmen
 /* recover-repair.c */
 void recovery_repair_next(struct shard *shard, struct actions *out);
 void recovery_repair_done(struct shard *shard, const struct event *event, struct actions *out);
-void recovery_finish(struct shard *shard);
+void recovery_finish(struct shard *shard, struct actions *out);
+
+/* recover-lost.c */
+bool recovery_is_trace(const struct shard *shard, const void *block);
+void recovery_generation_found(struct shard *shard, uint32_t segment, uint64_t generation,
+                               uint64_t ring_sequence);
+void recovery_lost_entry(struct shard *shard, uint32_t segment, struct entry *entry);
+void recovery_lost_note(struct shard *shard, uint32_t segment);
+void recovery_lost_tell(struct shard *shard, struct actions *out);
 
 /* recover-scan.c */
 void recovery_scan_start(struct shard *shard, uint32_t segment, bool replaying,

@@ -392,8 +392,7 @@ void shard_flush_end(struct shard *shard, uint64_t token)
         shard->volatile_first = UINT64_MAX;
     else if (token >= shard->volatile_first)
         shard->volatile_first = token + 1;
-    if (token > shard->durable_lsn)
-        shard->durable_lsn = token;
+    log_durable_advance(shard, token);
     tick_want(shard, shard->last_append_ns + MARK_IDLE_NS); /* for the mark */
 }
 

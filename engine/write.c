@@ -55,7 +55,7 @@ static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *vo
                         const struct piece *piece)
 {
     uint64_t high = dirty_high(shard, volume);
-    uint64_t used = volume->dirty * 1000 / (high ? high : 1);
+    uint64_t used = (volume->dirty - volume->lost) * 1000 / (high ? high : 1);
     uint64_t segments = (uint64_t)shard->dirty_segments * 1000 / shard->config.segments;
     uint64_t delay;
 
@@ -195,6 +195,7 @@ static bool volume_full(const struct shard *shard, const struct piece *piece)
 {
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
+    /* What is lost cannot be destaged: only writes make it less. */
     return piece->state != WRITE_ABSENT_APPEND && volume &&
            (volume->dirty - volume->lost >= dirty_high(shard, volume) ||
             epoch_full(shard, volume, piece->epoch));

@@ -197,7 +197,8 @@ void cache_notice(struct cache *cache, uint64_t now_ns, const struct action *act
         return;
     if (action->slot == NOTICE_FLASH_FAILED)
         cache_loss_declare(cache);
-    if ((last_ns != 0 && now_ns - last_ns < NOTICE_LOG_NS) ||
+    /* Each volume's loss is told; after a start only. */
+    if ((last_ns != 0 && now_ns - last_ns < NOTICE_LOG_NS && action->slot != NOTICE_RECORDS_LOST) ||
         !atomic_compare_exchange_strong(&notice->logged_ns, &last_ns, now_ns))
         return;
     log_warning(texts[action->slot], LOG_STR("volume", volume != NULL ? volume->volume.name : NULL),

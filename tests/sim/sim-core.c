@@ -342,7 +342,7 @@ static void notice(struct sim_world *world, const struct action *action)
         world->totals.notices[action->slot]++;
     if (action->slot == NOTICE_FLASH_FAILED)
         sim_attach_lost(world);
-    if (!sim_fault_happened(world))
+    if (!sim_fault_happened(world) || (action->slot == NOTICE_RECORDS_LOST && !world->damaged))
         sim_fail(world, "notice %u (volume id %u, offset %#lx) without a fault", action->slot,
                  action->volume, (unsigned long)action->offset);
 }

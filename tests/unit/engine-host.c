@@ -132,6 +132,8 @@ static void write_flash(struct host *host, const struct action *action)
                        .kind = EVENT_IO_DONE, .action = action, .result = host->flash_write_error});
         return;
     }
+    /* One misdirected write must not be able to lose both copies of a segment's header. */
+    ck_assert((offset - DATA_OFFSET) % HOST_SEGMENT > 0 || action->length == BLOCK_BYTES);
     if (host->flash_writes + 1 == host->tear_write) {
         memcpy(host->torn_flash, host->flash, host->flash_bytes);
         memcpy(host->torn_flash + offset, write->iov[0].iov_base, BLOCK_BYTES);

@@ -88,6 +88,134 @@ START_TEST(rotten_metadata_costs_nothing)
 }
 END_TEST
 
+static unsigned char *header_of(struct host *host, unsigned char *flash, uint32_t segment)
+{
+    unsigned char *header = flash + DATA_OFFSET + segment * (size_t)HOST_SEGMENT;
+
+    ck_assert_uint_lt(segment, host->config.segments);
+    return header;
+}
+
+/* After a loss that recovery was to find: what cannot be read was declared, a second start knows as
+ * much, and all is well again when it is rewritten.  Returns how many blocks are lost. */
+static uint32_t declared_loss(struct host *host)
+{
+    uint64_t told = host->notices[NOTICE_RECORDS_LOST];
+    uint32_t failed;
+
+    ck_assert_int_eq(host_boot(host), 1);
+    told = host->notices[NOTICE_RECORDS_LOST] - told;
+    failed = read_all(host);
+    ck_assert_uint_eq(failed, shard_lost_blocks(host->shard, VOLUME_ALL));
+    ck_assert(failed == 0 || told > 0);
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_uint_eq(read_all(host), failed);
+    for (uint64_t block = 0; failed > 0 && block < 3072; block += REGION_BLOCKS)
+        ck_assert_int_eq(host_write(host, block, REGION_BLOCKS, 0, 0, 0), 0);
+    host_destage_all(host);
+    ck_assert_uint_eq(read_all(host), 0);
+    return failed;
+}
+
+/* Both copies of a segment's header rot: whatever the segment is, open, closed, kept in its place
+ * or ready, no older version comes back, and what is lost is told. */
+START_TEST(a_lost_header_is_declared)
+{
+    struct host *host = image_new((uint64_t)_i + 51);
+    unsigned char *good = malloc(host->flash_bytes), *store = malloc(HOST_BLOCKS * BLOCK_BYTES);
+    unsigned char *model = malloc(HOST_BLOCKS * BLOCK_BYTES);
+    uint32_t lost = 0, harmless = 0;
+
+    host->backing_error = -EIO; /* nothing of what follows becomes clean */
+    for (int i = 0; i < 500; i++)
+        ck_assert_int_eq(host_write(host, host_random(host) % 3000, 1, 0, 0, 0), 0);
+    host->backing_error = 0;
+    memcpy(good, host->flash, host->flash_bytes);
+    memcpy(store, host->backing, HOST_BLOCKS * BLOCK_BYTES);
+    memcpy(model, host->model, HOST_BLOCKS * BLOCK_BYTES);
+    for (uint32_t segment = 0; segment < host->config.segments; segment++) {
+        uint32_t failed;
+
+        if (!is_metadata(header_of(host, good, segment)))
+            continue;
+        memcpy(host->flash, good, host->flash_bytes);
+        memcpy(host->backing, store, HOST_BLOCKS * BLOCK_BYTES);
+        memcpy(host->model, model, HOST_BLOCKS * BLOCK_BYTES);
+        for (unsigned copy = 0; copy < SEGMENT_HEADER_SLOTS; copy++)
+            header_of(host, host->flash,
+                      segment)[copy * BLOCK_BYTES + 24 + host_random(host) % (BLOCK_BYTES - 24)] ^=
+                4;
+        failed = declared_loss(host);
+        lost += failed > 0;
+        harmless += failed == 0;
+    }
+    ck_assert_uint_gt(lost, 5);
+    ck_assert_uint_gt(harmless, 0);
+    free(good);
+    free(store);
+    free(model);
+    host_free(host);
+}
+END_TEST
+
+/* More is lost than may be dirty: it is rewritten all the same. */
+START_TEST(all_headers_are_lost)
+{
+    struct host *host = image_new((uint64_t)_i + 71);
+
+    host->backing_error = -EIO;
+    for (int i = 0; i < 500; i++)
+        ck_assert_int_eq(host_write(host, host_random(host) % 3000, 1, 0, 0, 0), 0);
+    host->backing_error = 0;
+    for (uint32_t i = 0; i < host->config.segments * SEGMENT_HEADER_SLOTS; i++)
+        header_of(host, host->flash, i / 2)[i % 2 * BLOCK_BYTES + 24] ^= 1;
+    host->policy.dirty_max_percent = 1;
+    ck_assert_uint_gt(declared_loss(host), 200);
+    host_free(host);
+}
+END_TEST
+
+/* Neither copy of a new header reached its place: what the segment holds is of a later generation
+ * than its header. */
+START_TEST(a_header_that_never_arrived_is_declared)
+{
+    struct host *host = image_new((uint64_t)_i + 61);
+    unsigned char *before = malloc(host->flash_bytes), *good = malloc(host->flash_bytes);
+    unsigned char *store = malloc(HOST_BLOCKS * BLOCK_BYTES);
+    unsigned char *model = malloc(HOST_BLOCKS * BLOCK_BYTES);
+    uint32_t tried = 0;
+
+    memcpy(before, host->flash, host->flash_bytes);
+    host_destage_all(host);
+    for (int i = 0; i < 3000; i++)
+        ck_assert_int_eq(host_write(host, host_random(host) % 3000, 1, 0, 0, 0), 0);
+    host_idle(host, MARK_NS);
+    memcpy(good, host->flash, host->flash_bytes);
+    memcpy(store, host->backing, HOST_BLOCKS * BLOCK_BYTES);
+    memcpy(model, host->model, HOST_BLOCKS * BLOCK_BYTES);
+    for (uint32_t segment = 0; segment < host->config.segments; segment++) {
+        struct segment_header *was = (void *)header_of(host, before, segment);
+        struct segment_header *is = (void *)header_of(host, good, segment);
+        const struct batch_header *batch = (void *)(is + SEGMENT_HEADER_SLOTS);
+
+        if (was->generation == is->generation || batch->generation != is->generation)
+            continue;
+        memcpy(host->flash, good, host->flash_bytes);
+        memcpy(host->backing, store, HOST_BLOCKS * BLOCK_BYTES);
+        memcpy(host->model, model, HOST_BLOCKS * BLOCK_BYTES);
+        memcpy(header_of(host, host->flash, segment), was, SEGMENT_HEADER_SLOTS * BLOCK_BYTES);
+        declared_loss(host);
+        tried++;
+    }
+    ck_assert_uint_gt(tried, 5);
+    free(before);
+    free(good);
+    free(store);
+    free(model);
+    host_free(host);
+}
+END_TEST
+
 static void reseal(unsigned char *block)
 {
     struct segment_footer *footer = (void *)block;
@@ -206,6 +334,9 @@ int main(void)
 
     tcase_set_timeout(cases, 120);
     tcase_add_loop_test(cases, rotten_metadata_costs_nothing, 0, 2);
+    tcase_add_loop_test(cases, a_lost_header_is_declared, 0, 2);
+    tcase_add_loop_test(cases, all_headers_are_lost, 0, 2);
+    tcase_add_loop_test(cases, a_header_that_never_arrived_is_declared, 0, 2);
     tcase_add_loop_test(cases, impossible_numbers_are_not_believed, 0, 2);
     tcase_add_loop_test(cases, rotten_data_are_never_returned, 0, 4);
     tcase_add_loop_test(cases, flash_of_zeros_or_noise_is_empty, 0, 2);
