@@ -475,6 +475,30 @@ void config_value_fall_back(const struct config_key *key, void *field)
     assert(error == 0);
 }
 
+bool config_value_same(const struct config_key *key, const void *one, const void *other)
+{
+    char text[CONFIG_VALUE_BYTES], other_text[CONFIG_VALUE_BYTES];
+
+    if (key->type == CONFIG_TEXT)
+        return strcmp(*(const config_text *)one, *(const config_text *)other) == 0;
+    if (key->type == CONFIG_NUMBERS) {
+        const config_numbers *a = one, *b = other;
+
+        return a->count == b->count &&
+               (a->count == 0 || memcmp(a->list, b->list, a->count * sizeof(*a->list)) == 0);
+    }
+    if (key->type == CONFIG_TEXTS) {
+        const config_texts *a = one, *b = other;
+        bool same = a->count == b->count;
+
+        for (unsigned i = 0; same && i < a->count; i++)
+            same = strcmp(a->list[i], b->list[i]) == 0;
+        return same;
+    }
+    return strcmp(config_value_print(key, one, text), config_value_print(key, other, other_text)) ==
+           0;
+}
+
 void config_value_free(const struct config_key *key, void *field)
 {
     if (key->type == CONFIG_NUMBERS)

@@ -24,6 +24,9 @@ int config_value_parse(const struct config_key *key, const char *text, void *fie
 const char *config_value_print(const struct config_key *key, const void *field,
                                char text[CONFIG_VALUE_BYTES]);
 
+/* Are two values of the key the same? */
+bool config_value_same(const struct config_key *key, const void *one, const void *other);
+
 void config_value_free(const struct config_key *key, void *field);
 
 #endif

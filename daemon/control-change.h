@@ -10,6 +10,10 @@ json_t *control_pause_fill(struct control_verbs *verbs, const json_t *request);
 json_t *control_prefetch(struct control_verbs *verbs, const json_t *request);
 json_t *control_invalidate(struct control_verbs *verbs, const json_t *request);
 json_t *control_job(struct control_verbs *verbs, const json_t *request);
+json_t *control_attach(struct control_verbs *verbs, const json_t *request);
+json_t *control_detach(struct control_verbs *verbs, const json_t *request);
+json_t *control_reload(struct control_verbs *verbs, const json_t *request);
+json_t *control_change(struct control_verbs *verbs, const json_t *request);
 json_t *control_set(struct control_verbs *verbs, const json_t *request);
 json_t *control_resume_fill(struct control_verbs *verbs, const json_t *request);
 

@@ -119,7 +119,7 @@ json_t *control_set(struct control_verbs *verbs, const json_t *request)
 
     if (!control_volume_of(verbs, request, "set", &volume, &refusal))
         return refusal;
-    file = volume != NULL ? config_volume_find(service->config, volume->name) : NULL;
+    file = volume != NULL ? service_volume_config(service, volume->name) : NULL;
     if (file == NULL)
         return control_refusal("set", "it names no volume");
     if (name == NULL)

@@ -106,8 +106,9 @@ json_t *control_stats(struct service *service)
 {
     json_t *array = json_array();
 
-    for (unsigned i = 0; i < volume_count(service->cache); i++) {
-        const struct volume *volume = volume_at(service->cache, i);
+    const struct volume *volume;
+
+    for (unsigned i = 0; (volume = volume_at(service->cache, i)) != NULL; i++) {
         struct latency latencies[LATENCY_OPS][TIERS];
         struct counters counters;
 
@@ -174,7 +175,7 @@ static const char *volume_state(struct cache *cache, const struct volume *volume
 
 static const char *backing_spec(const struct service *service, const struct volume *volume)
 {
-    const struct config_volume *file = config_volume_find(service->config, volume->name);
+    const struct config_volume *file = service_volume_config(service, volume->name);
 
     return file != NULL ? file->backing : "";
 }
@@ -239,9 +240,10 @@ static json_t *volume_json(struct service *service, struct volume *volume)
 json_t *control_volumes(struct service *service)
 {
     json_t *array = json_array();
+    struct volume *volume;
 
-    for (unsigned i = 0; i < volume_count(service->cache); i++)
-        json_array_append_new(array, volume_json(service, volume_at(service->cache, i)));
+    for (unsigned i = 0; (volume = volume_at(service->cache, i)) != NULL; i++)
+        json_array_append_new(array, volume_json(service, volume));
     return array;
 }
 

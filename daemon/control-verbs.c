@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "daemon/change.h"
 #include "daemon/control-change.h"
 #include "daemon/control-status.h"
 #include "daemon/events.h"
@@ -58,9 +59,11 @@ bool control_volume_of(struct control_verbs *verbs, const json_t *request, const
 static struct control_baseline *baseline_of(struct control_verbs *verbs,
                                             const struct volume *volume)
 {
-    if (verbs->baselines == NULL)
-        verbs->baselines = calloc(volume_count(verbs->service->cache), sizeof(*verbs->baselines));
-    return verbs->baselines != NULL ? &verbs->baselines[volume->index] : NULL;
+    struct control_baseline **place = &verbs->baselines[volume->id];
+
+    if (*place == NULL)
+        *place = calloc(1, sizeof(**place));
+    return *place;
 }
 
 static void latency_subtract(struct latency *latency, const struct latency *base)
@@ -110,7 +113,7 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
 {
     struct cache *cache = verbs->service->cache;
     bool reset = flag_of(request, "reset"), enough = true;
-    struct volume *volume;
+    struct volume *volume, *each;
     json_t *refusal, *array;
 
     if (!control_volume_of(verbs, request, "stats", &volume, &refusal))
@@ -118,8 +121,8 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
     array = json_array();
     if (volume != NULL)
         enough = stats_append(verbs, volume, reset, array);
-    for (unsigned i = 0; volume == NULL && i < volume_count(cache) && enough; i++)
-        enough = stats_append(verbs, volume_at(cache, i), reset, array);
+    for (unsigned i = 0; volume == NULL && enough && (each = volume_at(cache, i)) != NULL; i++)
+        enough = stats_append(verbs, each, reset, array);
     if (!enough) {
         json_decref(array);
         return control_refusal("stats", "out of memory");
@@ -216,6 +219,10 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         {"prefetch", control_prefetch},
         {"invalidate", control_invalidate},
         {"job", control_job},
+        {"attach", control_attach},
+        {"detach", control_detach},
+        {"reload", control_reload},
+        {"change", control_change},
     };
     const char *verb = json_string_value(json_object_get(request, "verb"));
 
@@ -230,6 +237,6 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
 
 void control_verbs_free(struct control_verbs *verbs)
 {
-    free(verbs->baselines);
-    verbs->baselines = NULL;
+    for (unsigned i = 0; i <= VOLUME_ID_MAX; i++)
+        free(verbs->baselines[i]);
 }

@@ -14,7 +14,8 @@ struct control_verbs {
     struct service *service;
     void (*shutdown)(void *opaque, bool flush);
     void *opaque;
-    struct control_baseline *baselines; /* by volume: what counters were when they were reset */
+    /* By volume's id: what counters were when they were reset. */
+    struct control_baseline *baselines[VOLUME_ID_MAX + 1];
 };
 
 /* The reply, which the caller owns; NULL: it comes when the daemon has stopped.  Never blocks for

@@ -121,8 +121,11 @@ static bool line_answer(struct control *control, struct client *client, const ch
     pthread_mutex_lock(&control->lock);
     if (control->quiet)
         reply = control_refusal("request", "blkcached is stopping");
-    else
+    else {
+        cache_hold(control->config.service->cache);
         reply = control_answer(&control->verbs, request);
+        cache_release(control->config.service->cache);
+    }
     pthread_mutex_unlock(&control->lock);
     json_decref(request);
     if (reply == NULL) {

@@ -36,6 +36,9 @@ enum ctl_exit ctl_status_run(struct ctl *, const struct ctl_verb *, int, char **
 enum ctl_exit ctl_volumes_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_stats_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_flush_run(struct ctl *, const struct ctl_verb *, int, char **);
+enum ctl_exit ctl_attach_run(struct ctl *, const struct ctl_verb *, int, char **);
+enum ctl_exit ctl_detach_run(struct ctl *, const struct ctl_verb *, int, char **);
+enum ctl_exit ctl_reload_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_set_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_mrc_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_events_run(struct ctl *, const struct ctl_verb *, int, char **);

@@ -29,8 +29,9 @@ uint64_t fill_pause_expire(struct cache *cache, uint64_t now_ns)
 {
     uint64_t next_ns = UINT64_MAX;
 
-    for (unsigned i = 0; i < volume_count(cache); i++) {
-        struct volume *volume = volume_at(cache, i);
+    struct volume *volume;
+
+    for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++) {
         uint64_t until_ns = atomic_load(&volume->fill_paused_until_ns);
 
         if (until_ns == 0)

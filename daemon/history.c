@@ -82,10 +82,13 @@ static void sample_volume(struct sample *sample, struct cache *cache, const stru
 static void sample_take(struct history *history)
 {
     struct sample sample = {0};
+    const struct volume *volume;
 
     sample.seconds = (double)clock_ns() / 1e9;
-    for (unsigned i = 0; i < volume_count(history->cache); i++)
-        sample_volume(&sample, history->cache, volume_at(history->cache, i));
+    cache_hold(history->cache);
+    for (unsigned i = 0; (volume = volume_at(history->cache, i)) != NULL; i++)
+        sample_volume(&sample, history->cache, volume);
+    cache_release(history->cache);
     sample.dirty_bytes = (double)(cache_dirty_blocks(history->cache, VOLUME_ALL) << BLOCK_SHIFT);
     pthread_mutex_lock(&history->lock);
     history->samples[history->count++ % HISTORY_SAMPLES] = sample;

@@ -16,6 +16,7 @@
 
 #include "common/log.h"
 #include "daemon/background.h"
+#include "daemon/change.h"
 #include "daemon/config.h"
 #include "daemon/control.h"
 #include "daemon/events.h"
@@ -57,34 +58,34 @@ struct daemon {
 
 static void print_help(void)
 {
-    puts(
-        "Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
-        "                 [--without-flash] [--discard-dirty VOLUME] [--trust-flash VOLUME]\n"
-        "Puts local flash and memory in front of slow block storage.\n"
-        "\n"
-        "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
-        "      --check            check the configuration and what it names, and exit\n"
-        "      --foreground       stay in the foreground; without it the command returns when\n"
-        "                         the daemon serves\n"
-        "      --single           serve one NBD client on standard input and output, then stop;\n"
-        "                         stays in the foreground and listens for no other\n"
-        "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
-        "      --without-flash    when the flash cannot be opened or read, serve all volumes "
-        "without\n"
-        "                         it, in pass-through\n"
-        "      --discard-dirty VOLUME\n"
-        "                         start VOLUME from what its backing store has, giving up dirty\n"
-        "                         data that are missing or stale; the log says which\n"
-        "      --trust-flash VOLUME\n"
-        "                         use what the flash has of VOLUME, although the state directory\n"
-        "                         or the name of the backing store speaks against it\n"
-        "      --version          print the version\n"
-        "      --help             print this\n"
-        "\n"
-        "Listens on the sockets that a service manager passes (LISTEN_FDS), if there are any,\n"
-        "instead of those of the configuration.\n"
-        "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGUSR1 logs its status.\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage.");
+    puts("Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
+         "                 [--without-flash] [--discard-dirty VOLUME] [--trust-flash VOLUME]\n"
+         "Puts local flash and memory in front of slow block storage.\n"
+         "\n"
+         "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
+         "      --check            check the configuration and what it names, and exit\n"
+         "      --foreground       stay in the foreground; without it the command returns when\n"
+         "                         the daemon serves\n"
+         "      --single           serve one NBD client on standard input and output, then stop;\n"
+         "                         stays in the foreground and listens for no other\n"
+         "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
+         "      --without-flash    when the flash cannot be opened or read, serve all volumes "
+         "without\n"
+         "                         it, in pass-through\n"
+         "      --discard-dirty VOLUME\n"
+         "                         start VOLUME from what its backing store has, giving up dirty\n"
+         "                         data that are missing or stale; the log says which\n"
+         "      --trust-flash VOLUME\n"
+         "                         use what the flash has of VOLUME, although the state directory\n"
+         "                         or the name of the backing store speaks against it\n"
+         "      --version          print the version\n"
+         "      --help             print this\n"
+         "\n"
+         "Listens on the sockets that a service manager passes (LISTEN_FDS), if there are any,\n"
+         "instead of those of the configuration.\n"
+         "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGHUP reads the\n"
+         "configuration again; SIGUSR1 logs its status.\n"
+         "Exit codes: 0 done, 1 failed, 2 wrong usage.");
 }
 
 static int misused(const char *what, const char *why)
@@ -182,6 +183,7 @@ static int signals_take(void)
 
 static void status_log(struct service *service)
 {
+    const struct volume *volume;
     struct shard_status status;
 
     cache_status(service->cache, &status);
@@ -193,8 +195,8 @@ static void status_log(struct service *service)
         LOG_UINT("used_bytes", status.slots_used << BLOCK_SHIFT),
         LOG_UINT("dirty_bytes", status.slots_dirty << BLOCK_SHIFT),
         LOG_UINT("ram_bytes", status.frames_used << BLOCK_SHIFT));
-    for (unsigned i = 0; i < volume_count(service->cache); i++) {
-        const struct volume *volume = volume_at(service->cache, i);
+    cache_hold(service->cache);
+    for (unsigned i = 0; (volume = volume_at(service->cache, i)) != NULL; i++) {
         struct counters counters;
 
         cache_counters(service->cache, volume->id, &counters);
@@ -206,6 +208,7 @@ static void status_log(struct service *service)
             LOG_UINT("miss_blocks", counters.miss_blocks),
             LOG_UINT("write_blocks", counters.write_blocks));
     }
+    cache_release(service->cache);
 }
 
 /* True: the daemon shall stop. */
@@ -217,8 +220,7 @@ static bool signals_handle(struct daemon *daemon)
     while (read(daemon->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         switch (info.ssi_signo) {
         case SIGHUP:
-            log_warning("a reload is not available in this version; restart to use a changed "
-                        "configuration");
+            changes_ask(daemon->service.changes, &(struct change_request){.kind = CHANGE_RELOAD});
             break;
         case SIGUSR1: status_log(&daemon->service); break;
         default:

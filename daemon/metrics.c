@@ -334,6 +334,10 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
         struct volume_figures *figures = &snapshot->volumes[i];
         const struct volume *volume = volume_at(cache, i);
 
+        if (volume == NULL) { /* one has just left */
+            snapshot->volume_count = i;
+            break;
+        }
         figures->volume = volume;
         cache_counters(cache, volume->id, &figures->counters);
         latencies_read(cache, volume->id, figures->latencies);

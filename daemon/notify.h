@@ -6,4 +6,7 @@
 /* Sends `state`, such as "READY=1", to $NOTIFY_SOCKET when there is one (sd_notify(3)). */
 void notify_send(const char *state);
 
+/* A reload begins; READY=1 ends it. */
+void notify_reloading(void);
+
 #endif

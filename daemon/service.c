@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "daemon/change.h"
 #include "daemon/history.h"
 #include "daemon/settings.h"
 #include "daemon/transition.h"
@@ -84,7 +85,7 @@ static int check_force(const struct config *config, const struct service_force *
                                force->trust_flash_count, why, why_bytes);
 }
 
-static struct cache_volume_config volume_config(const struct config_volume *from,
+struct cache_volume_config service_cache_config(const struct config_volume *from,
                                                 const struct service_force *force)
 {
     return (struct cache_volume_config){
@@ -101,6 +102,62 @@ static struct cache_volume_config volume_config(const struct config_volume *from
         .discard_dirty = is_named(force->discard_dirty, force->discard_dirty_count, from->name),
         .trust_flash = is_named(force->trust_flash, force->trust_flash_count, from->name),
     };
+}
+
+/* ---- the configuration in use --------------------------------------------------------------- */
+
+struct service_extra {
+    struct service_extra *next;
+    struct config *config;
+    char name[VOLUME_NAME_BYTES];
+};
+
+const struct config_volume *service_volume_config(const struct service *service, const char *name)
+{
+    for (const struct service_extra *extra = service->extra; extra != NULL; extra = extra->next) {
+        if (strcmp(extra->name, name) == 0)
+            return config_volume_find(extra->config, name);
+    }
+    return config_volume_find(service->config, name);
+}
+
+bool service_keep(struct service *service, const char *name, struct config *config)
+{
+    struct service_extra *extra = malloc(sizeof(*extra));
+
+    if (extra == NULL)
+        return false;
+    extra->config = config;
+    snprintf(extra->name, sizeof(extra->name), "%s", name);
+    cache_hold_alone(service->cache);
+    extra->next = service->extra;
+    service->extra = extra;
+    cache_release(service->cache);
+    return true;
+}
+
+static void extra_free(struct service_extra *extra)
+{
+    while (extra != NULL) {
+        struct service_extra *next = extra->next;
+
+        config_free(extra->config);
+        free(extra);
+        extra = next;
+    }
+}
+
+void service_replace(struct service *service, struct config *config)
+{
+    struct service_extra *extra = service->extra;
+    struct config *old = service->reloaded;
+
+    cache_hold_alone(service->cache);
+    service->config = service->reloaded = config;
+    service->extra = NULL;
+    cache_release(service->cache);
+    extra_free(extra);
+    config_free(old);
 }
 
 static int open_cache(struct service *service, const struct service_force *force, char *why,
@@ -134,7 +191,7 @@ static int open_cache(struct service *service, const struct service_force *force
         struct config_volume volume = from->volumes[i];
 
         settings_apply(service->settings, &volume);
-        volumes[i] = volume_config(&volume, force);
+        volumes[i] = service_cache_config(&volume, force);
     }
     error = cache_open(&service->cache, &config, why, why_bytes);
     free(volumes);
@@ -213,6 +270,7 @@ static void let_go(struct service *service)
         cache_close(service->cache);
     jobs_destroy(service->jobs);
     settings_end(service->settings);
+    extra_free(service->extra);
     free(service->cores);
     service->ublk = NULL;
     service->nbd = NULL;
@@ -222,6 +280,7 @@ static void let_go(struct service *service)
     service->upkeep = NULL;
     service->jobs = NULL;
     service->settings = NULL;
+    service->extra = NULL;
     service->transitions = NULL;
 }
 
@@ -283,7 +342,12 @@ int service_start(struct service *service, const struct config *config, const ch
     }
     atomic_store(&service->state, SERVICE_RUNNING);
     start_web(service);
-    return 0;
+    error = changes_begin(&service->changes, service);
+    if (error) {
+        snprintf(why, why_bytes, "cannot start a thread for changes: %s", strerror(-error));
+        service_stop(service, ignored, sizeof(ignored));
+    }
+    return error;
 }
 
 int service_stop(struct service *service, char *why, size_t why_bytes)
@@ -291,6 +355,8 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     int error;
 
     atomic_store(&service->state, SERVICE_STOPPING);
+    changes_end(service->changes);
+    service->changes = NULL;
     web_end(service->web);
     service->web = NULL;
     upkeep_end(service->upkeep); /* before the cache has no volumes to look at */

@@ -31,6 +31,7 @@ enum service_state {
     SERVICE_STOPPING,
 };
 
+struct changes;
 struct history;
 struct jobs;
 struct settings;
@@ -49,6 +50,9 @@ struct service {
     struct history *history;
     struct upkeep *upkeep;
     struct jobs *jobs;
+    struct changes *changes;
+    struct service_extra *extra; /* volumes that were attached from a later file than `config` */
+    struct config *reloaded;     /* NULL: `config` is the caller's still */
     struct settings *settings;
     struct transitions *transitions;
     struct web *web;     /* NULL: off, or it could not listen */
@@ -65,6 +69,21 @@ struct service_sockets {
     void (*single_gone)(void *opaque); /* it was closed; called on a core */
     void *opaque;
 };
+
+/* What the configuration says of a volume in service.  Valid while the cache is held, or on the thread
+ * of changes. */
+const struct config_volume *service_volume_config(const struct service *service, const char *name);
+
+/* The volume's configuration is in `config`, which is taken over.  False: no memory. */
+bool service_keep(struct service *service, const char *name, struct config *config);
+
+/* From now on all volumes' configuration is in `config`, which is taken over. */
+void service_replace(struct service *service, struct config *config);
+
+/* What the cache is told of a volume. */
+struct service_force;
+struct cache_volume_config service_cache_config(const struct config_volume *from,
+                                                const struct service_force *force);
 
 const char *service_state_name(enum service_state state);
 

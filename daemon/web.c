@@ -133,7 +133,9 @@ static enum MHD_Result request(void *opaque, struct MHD_Connection *connection, 
 
         if (strcmp(url, paths[i].path) != 0)
             continue;
+        cache_hold(web->service->cache);
         answer = paths[i].answer(web->service);
+        cache_release(web->service->cache);
         return answer.text != NULL ? respond(connection, MHD_HTTP_OK, answer) : MHD_NO;
     }
     return refuse(connection, MHD_HTTP_NOT_FOUND,

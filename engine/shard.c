@@ -396,16 +396,30 @@ void shard_flush_end(struct shard *shard, uint64_t token)
     tick_want(shard, shard->last_append_ns + MARK_IDLE_NS); /* for the mark */
 }
 
+/* Of a volume that is gone without anything left of it, or a new one. */
+static uint8_t volume_place(struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->volume_count; i++) {
+        struct shard_volume *volume = &shard->volumes[i];
+
+        if (volume->policy.present || volume->dirty > 0 || volume->stalled > 0 || volume->epochs)
+            continue;
+        shard->volume_index[volume->id] = UINT8_MAX;
+        memset(volume, 0, sizeof(*volume));
+        return (uint8_t)i;
+    }
+    assert(shard->volume_count < VOLUMES_MAX);
+    return (uint8_t)shard->volume_count++;
+}
+
 void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_policy *policy)
 {
     struct shard_volume *volume;
     bool fresh = shard->volume_index[id] == UINT8_MAX;
 
     assert(id <= VOLUME_ID_MAX);
-    if (fresh) {
-        assert(shard->volume_count < VOLUMES_MAX);
-        shard->volume_index[id] = (uint8_t)shard->volume_count++;
-    }
+    if (fresh)
+        shard->volume_index[id] = volume_place(shard);
     volume = &shard->volumes[shard->volume_index[id]];
     volume->id = id;
     volume->policy = *policy;

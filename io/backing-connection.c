@@ -124,7 +124,7 @@ static void note_loss(struct backing_connection *connection, const char *reason)
         was_last = true;
     }
     pthread_mutex_unlock(&nbd->state_lock);
-    if (was_last)
+    if (was_last && !nbd->closing)
         log_warning("lost the NBD server, reconnecting", LOG_STR("backing", nbd->backing.spec),
                     LOG_STR("reason", reason));
 }

@@ -299,7 +299,7 @@ static void arm_watchdog(struct backing_nbd *nbd)
 {
     uint64_t period_ns = nbd->backing.timeout_ns / 8;
 
-    if (nbd->watchdog.armed || is_idle(nbd))
+    if (nbd->watchdog.armed || nbd->closing || is_idle(nbd))
         return;
     period_ns = period_ns > WATCHDOG_NS_MAX ? WATCHDOG_NS_MAX : period_ns;
     period_ns = period_ns < WATCHDOG_NS_MIN ? WATCHDOG_NS_MIN : period_ns;
@@ -354,7 +354,7 @@ void backing_nbd_lost(struct backing_nbd *nbd)
     if (nbd->writes_done != nbd->writes_flushed && nbd->backing.info.has_flush)
         nbd->writes_lost = true;
     core_defer(nbd->core, &nbd->work);
-    if (nbd->reconnect.armed)
+    if (nbd->reconnect.armed || nbd->closing)
         return;
     core_timer_arm(nbd->core, &nbd->reconnect, core_now(nbd->core) + nbd->backoff_ns);
     /* Several tries within the time that a request waits. */
@@ -441,10 +441,54 @@ static void submit(struct core *core, struct backing *backing, struct backing_io
 
 /* ---- life --------------------------------------------------------------------------------- */
 
+/* On the owner core: hangs up, and sees whether the last poll has ended. */
+struct hang_up {
+    struct backing_nbd *nbd;
+    bool done;
+};
+
+static void hang_up(struct core *core, void *opaque)
+{
+    struct hang_up *hang_up = opaque;
+    struct backing_nbd *nbd = hang_up->nbd;
+
+    if (nbd->core != core)
+        return;
+    nbd->closing = true;
+    core_timer_disarm(core, &nbd->reconnect);
+    core_timer_disarm(core, &nbd->watchdog);
+    hang_up->done = true;
+    for (unsigned i = 0; i < nbd->connection_count; i++) {
+        struct backing_connection *connection = &nbd->connections[i];
+
+        if (connection->state == CONNECTION_READY)
+            nbd_aio_disconnect(connection->handle, 0);
+        backing_connection_lose(connection, "it is closed");
+        hang_up->done &= connection->state == CONNECTION_CLOSED && !nbd->work.queued;
+    }
+}
+
+/* While the cores run: its requests have all ended. */
+static void leave_core(struct backing_nbd *nbd)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    struct hang_up state = {.nbd = nbd};
+
+    if (core_count() == 0 || core_self() != NULL || nbd->core == NULL)
+        return;
+    for (;;) {
+        cores_visit(hang_up, &state);
+        if (state.done)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static void nbd_backing_close(struct backing *backing)
 {
     struct backing_nbd *nbd = container_of(backing, struct backing_nbd, backing);
 
+    leave_core(nbd);
     for (unsigned i = 0; i < nbd->connection_count; i++)
         backing_connection_close(&nbd->connections[i]);
     pthread_mutex_destroy(&nbd->state_lock);

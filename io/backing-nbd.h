@@ -52,6 +52,7 @@ struct backing_nbd {
 
     struct list pending; /* not sent yet */
     struct list doubt;   /* writes and flushes whose connection was lost */
+    bool closing;        /* no connection is made any more */
     bool ghosts; /* writes in doubt were given up: nothing is sent before the next connection */
     struct core_deferred work;
     struct core_timer reconnect, watchdog;

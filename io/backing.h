@@ -96,6 +96,7 @@ struct backing_info {
  * that says what, why and what to do. */
 int backing_open(struct backing **backing, const char *spec, bool read_only, uint64_t timeout_ns,
                  char *why, size_t why_bytes);
+/* No request is under way; from the threads that backing_open may be called from. */
 void backing_close(struct backing *backing);
 const struct backing_info *backing_info(const struct backing *backing);
 

@@ -242,7 +242,7 @@ static void tell_given_up(const struct cache_volume *volume)
                 LOG_STR("volume", volume->volume.name), LOG_STR("blocks", blocks));
 }
 
-static int begin_volume(struct cache_volume *volume, char *why, size_t why_bytes)
+int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes)
 {
     const struct attach_plan *plan = &volume->plan;
     struct attachment *file = &volume->file;
@@ -283,7 +283,7 @@ int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes)
     int error = 0;
 
     for (unsigned i = 0; i < cache->volume_count && !error; i++)
-        error = begin_volume(cache->volumes[i], why, why_bytes);
+        error = cache_attach_volume(cache->volumes[i], why, why_bytes);
     return error;
 }
 

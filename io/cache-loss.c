@@ -152,26 +152,35 @@ static bool detach(struct cache_volume *volume, struct dirty_block *list, uint64
     return false;
 }
 
+/* How many could not be. */
+static unsigned detach_those_left(struct cache *cache, struct dirty_block *list, uint64_t count)
+{
+    unsigned left = 0;
+
+    pthread_mutex_lock(&cache->change_lock);
+    for (unsigned i = 0; i < cache->volume_count; i++) {
+        struct cache_volume *own = cache->volumes[i];
+
+        if (!atomic_load(&own->volume.detached) && (list == NULL || !detach(own, list, count)))
+            left++;
+    }
+    if (left == 0)
+        atomic_store(&cache->flash_state, CACHE_FLASH_DETACHED);
+    pthread_mutex_unlock(&cache->change_lock);
+    return left;
+}
+
 /* Volumes whose files cannot be written are tried again. */
 static void detach_all(struct cache *cache)
 {
-    uint64_t count;
+    uint64_t count = 0;
     struct dirty_block *list = NULL;
-    unsigned left = cache->volume_count;
 
     do {
         if (list == NULL)
             list = cache_dirty_list(cache, &count);
-        for (unsigned i = 0; i < cache->volume_count && list != NULL; i++) {
-            struct cache_volume *own = cache->volumes[i];
-
-            if (!atomic_load(&own->volume.detached) && detach(own, list, count))
-                left--;
-        }
-    } while (left > 0 && !stops_within(cache, RETRY_MS));
+    } while (detach_those_left(cache, list, count) > 0 && !stops_within(cache, RETRY_MS));
     free(list);
-    if (left == 0)
-        atomic_store(&cache->flash_state, CACHE_FLASH_DETACHED);
 }
 
 static void *run(void *argument)

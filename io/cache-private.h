@@ -19,6 +19,8 @@
 
 struct cache_volume {
     struct volume volume; /* first */
+    struct list link;     /* in cache->gone */
+    bool is_gone;         /* under change_lock */
     struct cache *cache;
     struct superblock_volume *record; /* in the superblock */
     unsigned char *mrc_memory;        /* for each shard */
@@ -37,6 +39,16 @@ struct cache_volume {
     struct flush_party clients, clients_flash, destaging[SHARDS_MAX];
 
     struct epoch_coordinator epochs; /* of ordered destaging */
+
+    struct request_volume *figures; /* by core */
+    atomic_uint ios;                /* of shards, at the backing store or waiting for its flush */
+};
+
+/* What readers see; a new one takes the place of the old, which stays for those who look at it. */
+struct volume_table {
+    struct volume_table *older;
+    unsigned count;
+    struct cache_volume *list[];
 };
 
 /* A notice is written to the log at most once a second, with how many there were. */
@@ -59,9 +71,16 @@ struct cache {
     unsigned shard_count;
     struct shard_runner *runners;
 
+    /* Of the list, and of what is known of volumes in the superblock and in the state directory,
+     * from the end of the start on. */
+    pthread_mutex_t change_lock;
     unsigned volume_count;
-    struct cache_volume **volumes;                 /* in the order of the configuration */
-    struct cache_volume *by_id[VOLUME_ID_MAX + 1]; /* NULL: not configured */
+    struct cache_volume *volumes[VOLUMES_MAX];
+    unsigned ordered_gone; /* volumes that had ordered destaging keep their places in the shards */
+    struct list gone;      /* volumes that left */
+    _Atomic(struct volume_table *) table;
+    _Atomic(struct cache_volume *) by_id[VOLUME_ID_MAX + 1]; /* NULL: not in service */
+    pthread_rwlock_t held;                                   /* cache_hold */
 
     /* The coordinator of flash flushes, and the flush that runs. */
     struct flush_coordinator flush;
@@ -101,6 +120,19 @@ void cache_flush_init(struct cache *cache);
 void cache_volume_flush_init(struct cache_volume *volume);
 
 /* cache-volumes.c */
+/* A volume whose backing store is open and fits; nothing is known of it yet, and nothing knows it. */
+int cache_volume_create(struct cache *cache, const struct cache_volume_config *config,
+                        struct cache_volume **created, char *why, size_t why_bytes);
+void cache_volume_free(struct cache_volume *volume);
+/* Finds or makes its record in the superblock, and decides whether it may be used. */
+int cache_volume_match(struct cache *cache, struct cache_volume *volume, char *why,
+                       size_t why_bytes);
+void cache_volume_add(struct cache *cache, struct cache_volume *volume); /* to the list */
+/* Lets readers see the list as it is.  False: no memory. */
+bool cache_volumes_publish(struct cache *cache);
+struct volume_policy cache_volume_policy(const struct cache *cache,
+                                         const struct superblock_volume *record);
+int cache_volume_measure(struct cache *cache, struct cache_volume *volume);
 int cache_volumes_open(struct cache *cache, const struct cache_config *config, char *why,
                        size_t why_bytes);
 void cache_volumes_close(struct cache *cache);
@@ -111,6 +143,8 @@ int cache_volumes_measure(struct cache *cache);
  * `why`. */
 int cache_attach_check(struct cache *cache, struct cache_volume *volume, bool is_new, char *why,
                        size_t why_bytes);
+/* The same for a volume that comes at run time, before the superblock is committed. */
+int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes);
 /* Before the session begins: tells the state directory what must be known there first. */
 int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes);
 /* Some volume's flash was away: shards are to be held after recovery. */
@@ -130,6 +164,9 @@ int cache_attach_store(struct cache_volume *volume, uint8_t state, uint64_t epoc
 /* A start without flash: what it would be if there were one, big enough for what is lost. */
 int cache_attach_without(struct cache *cache, const struct cache_config *config, char *why,
                          size_t why_bytes);
+
+/* cache.c: flushes the backing stores of these volumes where they may need it. */
+int cache_flush_backings(struct cache *cache, struct cache_volume *const *volumes, unsigned count);
 
 /* cache-loss.c */
 int cache_loss_start(struct cache *cache);

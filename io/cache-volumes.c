@@ -8,16 +8,17 @@
 #include "common/log.h"
 #include "common/uuid.h"
 #include "io/cache-private.h"
+#include "io/request-private.h"
 
 /* ---- the front ends' view ----------------------------------------------------------------- */
 
 struct volume *volume_find(struct cache *cache, const char *name)
 {
-    if (name[0] == '\0')
-        return cache->volume_count > 0 ? &cache->volumes[0]->volume : NULL;
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        if (strcmp(cache->volumes[i]->volume.name, name) == 0)
-            return &cache->volumes[i]->volume;
+    const struct volume_table *table = atomic_load(&cache->table);
+
+    for (unsigned i = 0; table != NULL && i < table->count; i++) {
+        if (name[0] == '\0' || strcmp(table->list[i]->volume.name, name) == 0)
+            return &table->list[i]->volume;
     }
     return NULL;
 }
@@ -38,12 +39,31 @@ const uint8_t *volume_uuid(struct volume *volume)
 
 unsigned volume_count(struct cache *cache)
 {
-    return cache->volume_count;
+    const struct volume_table *table = atomic_load(&cache->table);
+
+    return table != NULL ? table->count : 0;
 }
 
 struct volume *volume_at(struct cache *cache, unsigned index)
 {
-    return index < cache->volume_count ? &cache->volumes[index]->volume : NULL;
+    const struct volume_table *table = atomic_load(&cache->table);
+
+    return table != NULL && index < table->count ? &table->list[index]->volume : NULL;
+}
+
+void cache_hold(struct cache *cache)
+{
+    pthread_rwlock_rdlock(&cache->held);
+}
+
+void cache_hold_alone(struct cache *cache)
+{
+    pthread_rwlock_wrlock(&cache->held);
+}
+
+void cache_release(struct cache *cache)
+{
+    pthread_rwlock_unlock(&cache->held);
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -122,22 +142,23 @@ static int check_backing(const struct cache_volume_config *config, const struct 
     return 0;
 }
 
-static int open_volume(struct cache *cache, const struct cache_volume_config *config, char *why,
-                       size_t why_bytes)
+int cache_volume_create(struct cache *cache, const struct cache_volume_config *config,
+                        struct cache_volume **created, char *why, size_t why_bytes)
 {
     struct cache_volume *own = calloc(1, sizeof(*own));
     struct volume *volume;
     char reason[512];
     int error;
 
-    if (own == NULL) {
+    if (own != NULL)
+        own->figures = request_volume_create(cache->core_count);
+    if (own == NULL || own->figures == NULL) {
+        free(own);
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
     volume = &own->volume;
     own->cache = cache;
-    volume->index = cache->volume_count;
-    cache->volumes[cache->volume_count++] = own;
     cache_volume_flush_init(own);
     epoch_init(&own->epochs);
     snprintf(volume->name, sizeof(volume->name), "%s", config->name);
@@ -156,20 +177,29 @@ static int open_volume(struct cache *cache, const struct cache_volume_config *co
 
     error = backing_open(&volume->backing, config->backing, config->read_only,
                          config->backing_timeout_ns, reason, sizeof(reason));
-    if (error) {
+    if (error)
         snprintf(why, why_bytes, "volume \"%s\": %s", config->name, reason);
+    else
+        error = check_backing(config, backing_info(volume->backing), why, why_bytes);
+    if (error) {
+        cache_volume_free(own);
         return error;
     }
-    error = check_backing(config, backing_info(volume->backing), why, why_bytes);
-    if (!error)
-        error = match_record(cache, own, why, why_bytes);
+    *created = own;
+    return 0;
+}
+
+int cache_volume_match(struct cache *cache, struct cache_volume *own, char *why, size_t why_bytes)
+{
+    struct volume *volume = &own->volume;
+    int error = match_record(cache, own, why, why_bytes);
+
     if (error)
         return error;
     if (cache->by_id[volume->id] != NULL) {
-        snprintf(why, why_bytes, "volume \"%s\" is configured twice", config->name);
+        snprintf(why, why_bytes, "volume \"%s\" is configured twice", volume->name);
         return -EINVAL;
     }
-    cache->by_id[volume->id] = own;
     backing_set_owner(volume->backing, volume->id % cache->core_count);
     /* What the last session left unflushed there (hazard 13), perhaps one without this flash. */
     own->backing_debt = !cache->started_clean || own->plan.verdict != ATTACH_NORMAL;
@@ -177,41 +207,81 @@ static int open_volume(struct cache *cache, const struct cache_volume_config *co
     return 0;
 }
 
+void cache_volume_add(struct cache *cache, struct cache_volume *own)
+{
+    cache->by_id[own->volume.id] = own;
+    cache->volumes[cache->volume_count++] = own;
+}
+
+bool cache_volumes_publish(struct cache *cache)
+{
+    size_t bytes = cache->volume_count * sizeof(cache->volumes[0]);
+    struct volume_table *table = malloc(sizeof(*table) + bytes);
+
+    if (table == NULL)
+        return false;
+    table->older = cache->table;
+    table->count = cache->volume_count;
+    memcpy(table->list, cache->volumes, bytes);
+    cache->table = table;
+    return true;
+}
+
 int cache_volumes_open(struct cache *cache, const struct cache_config *config, char *why,
                        size_t why_bytes)
 {
+    struct cache_volume *own;
     int error = 0;
 
-    cache->volumes = calloc(config->volume_count + 1, sizeof(struct cache_volume *));
-    if (cache->volumes == NULL) {
-        snprintf(why, why_bytes, "out of memory");
-        return -ENOMEM;
+    for (unsigned i = 0; i < config->volume_count && !error; i++) {
+        error = cache_volume_create(cache, &config->volumes[i], &own, why, why_bytes);
+        if (error)
+            break;
+        error = cache_volume_match(cache, own, why, why_bytes);
+        if (error)
+            cache_volume_free(own);
+        else
+            cache_volume_add(cache, own);
     }
-    for (unsigned i = 0; i < config->volume_count && !error; i++)
-        error = open_volume(cache, &config->volumes[i], why, why_bytes);
+    if (!error && !cache_volumes_publish(cache)) {
+        snprintf(why, why_bytes, "out of memory");
+        error = -ENOMEM;
+    }
     return error;
+}
+
+void cache_volume_free(struct cache_volume *own)
+{
+    backing_close(own->volume.backing);
+    flush_destroy(&own->flush);
+    epoch_destroy(&own->epochs);
+    free(own->figures);
+    free(own->mrc_memory);
+    free(own->file.dirty);
+    free(own);
 }
 
 void cache_volumes_close(struct cache *cache)
 {
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        backing_close(cache->volumes[i]->volume.backing);
-        flush_destroy(&cache->volumes[i]->flush);
-        epoch_destroy(&cache->volumes[i]->epochs);
-        free(cache->volumes[i]->mrc_memory);
-        free(cache->volumes[i]->file.dirty);
-        free(cache->volumes[i]);
+    struct volume_table *table = cache->table, *older;
+
+    for (unsigned i = 0; i < cache->volume_count; i++)
+        cache_volume_free(cache->volumes[i]);
+    while (!list_empty(&cache->gone))
+        cache_volume_free(container_of(list_take_first(&cache->gone), struct cache_volume, link));
+    for (; table != NULL; table = older) {
+        older = table->older;
+        free(table);
     }
-    free(cache->volumes);
-    cache->volumes = NULL;
+    cache->table = NULL;
     cache->volume_count = 0;
 }
 
 /* ---- what shards are told ----------------------------------------------------------------- */
 
 /* A volume that is not configured keeps its records for the time being: they may be dirty. */
-static struct volume_policy policy_of(const struct cache *cache,
-                                      const struct superblock_volume *record)
+struct volume_policy cache_volume_policy(const struct cache *cache,
+                                         const struct superblock_volume *record)
 {
     const struct cache_volume *own = cache->by_id[record->id];
 
@@ -238,7 +308,7 @@ void cache_volume_policies(struct cache *cache, struct shard *shard)
 
         if (record->state != VOLUME_ACTIVE)
             continue;
-        policy = policy_of(cache, record);
+        policy = cache_volume_policy(cache, record);
         shard_volume_set(shard, record->id, &policy);
     }
 }
@@ -249,12 +319,17 @@ void cache_volume_set(struct cache *cache, struct volume *volume,
     struct cache_volume *own = cache_volume_of(volume);
     struct volume_policy policy;
 
+    pthread_mutex_lock(&cache->change_lock);
+    if (own->is_gone) {
+        pthread_mutex_unlock(&cache->change_lock);
+        return;
+    }
     volume->mode = settings->mode;
     volume->dirty_max_percent = settings->dirty_max_percent;
     volume->sequential_cutoff_bytes = settings->sequential_cutoff_bytes;
     pthread_mutex_lock(&cache->superblock.lock);
     own->record->mode = settings->mode; /* durable with the next commit; nothing relies on it */
-    policy = policy_of(cache, own->record);
+    policy = cache_volume_policy(cache, own->record);
     pthread_mutex_unlock(&cache->superblock.lock);
     for (unsigned i = 0; i < cache->shard_count; i++) {
         pthread_mutex_lock(&cache->runners[i].lock);
@@ -262,13 +337,14 @@ void cache_volume_set(struct cache *cache, struct volume *volume,
         pthread_mutex_unlock(&cache->runners[i].lock);
         shard_runner_kick(&cache->runners[i]);
     }
+    pthread_mutex_unlock(&cache->change_lock);
 }
 
 /* Samples of all shards together: about 1 MiB a volume. */
 #define MRC_SAMPLES     16384u
 #define MRC_SAMPLES_MIN 512u
 
-int cache_volumes_measure(struct cache *cache)
+int cache_volume_measure(struct cache *cache, struct cache_volume *own)
 {
     uint32_t samples = MRC_SAMPLES / cache->shard_count;
     size_t bytes;
@@ -276,17 +352,26 @@ int cache_volumes_measure(struct cache *cache)
     if (samples < MRC_SAMPLES_MIN)
         samples = MRC_SAMPLES_MIN;
     bytes = (mrc_bytes(samples) + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        struct cache_volume *own = cache->volumes[i];
+    own->mrc_memory = aligned_alloc(BLOCK_BYTES, cache->shard_count * bytes);
+    if (own->mrc_memory == NULL)
+        return -ENOMEM;
+    for (unsigned k = 0; k < cache->shard_count; k++) {
+        struct mrc *mrc = mrc_init(own->mrc_memory + k * bytes, samples);
 
-        own->mrc_memory = aligned_alloc(BLOCK_BYTES, cache->shard_count * bytes);
-        if (own->mrc_memory == NULL)
-            return -ENOMEM;
-        for (unsigned k = 0; k < cache->shard_count; k++)
-            shard_mrc_set(cache->runners[k].shard, own->volume.id,
-                          mrc_init(own->mrc_memory + k * bytes, samples));
+        pthread_mutex_lock(&cache->runners[k].lock);
+        shard_mrc_set(cache->runners[k].shard, own->volume.id, mrc);
+        pthread_mutex_unlock(&cache->runners[k].lock);
     }
     return 0;
+}
+
+int cache_volumes_measure(struct cache *cache)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < cache->volume_count && !error; i++)
+        error = cache_volume_measure(cache, cache->volumes[i]);
+    return error;
 }
 
 static void forget(struct cache *cache, struct superblock_volume *record)

@@ -127,6 +127,9 @@ int cache_open(struct cache **opened, const struct cache_config *config, char *w
     cache->flash.slot = -1;
     pthread_mutex_init(&cache->lock, NULL);
     pthread_cond_init(&cache->changed, NULL);
+    pthread_mutex_init(&cache->change_lock, NULL);
+    pthread_rwlock_init(&cache->held, NULL);
+    list_init(&cache->gone);
     cache_flush_init(cache);
     error = copy_config(cache, config);
     if (error)
@@ -385,7 +388,8 @@ int cache_start(struct cache *cache, char *why, size_t why_bytes)
 /* What bypassed the cache is the backing stores' to keep: they are flushed before the clean mark.
  */
 struct final_flush {
-    struct cache *cache;
+    struct cache_volume *const *volumes;
+    unsigned count;
     struct core_message message;
     struct flush_waiter waiters[VOLUMES_MAX];
     pthread_mutex_t lock;
@@ -415,10 +419,9 @@ static void final_flushed(struct core *core, struct flush_waiter *waiter, int re
 static void final_flush_begin(struct core *core, struct core_message *message)
 {
     struct final_flush *flush = container_of(message, struct final_flush, message);
-    struct cache *cache = flush->cache;
 
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        struct cache_volume *volume = cache->volumes[i];
+    for (unsigned i = 0; i < flush->count; i++) {
+        struct cache_volume *volume = flush->volumes[i];
 
         if (atomic_load(&volume->volume.backing_writes) ==
             atomic_load(&volume->volume.backing_flushed))
@@ -432,14 +435,16 @@ static void final_flush_begin(struct core *core, struct core_message *message)
     final_flush_end(flush, 0);
 }
 
-static int flush_backings(struct cache *cache)
+int cache_flush_backings(struct cache *cache, struct cache_volume *const *volumes, unsigned count)
 {
     struct final_flush *flush = calloc(1, sizeof(*flush));
     int error;
 
     if (flush == NULL)
         return -ENOMEM;
-    flush->cache = cache;
+    (void)cache;
+    flush->volumes = volumes;
+    flush->count = count;
     flush->left = 1;
     flush->message.handle = final_flush_begin;
     pthread_mutex_init(&flush->lock, NULL);
@@ -451,6 +456,8 @@ static int flush_backings(struct cache *cache)
         pthread_cond_wait(&flush->changed, &flush->lock);
     error = flush->error;
     pthread_mutex_unlock(&flush->lock);
+    pthread_cond_destroy(&flush->changed);
+    pthread_mutex_destroy(&flush->lock);
     free(flush);
     return error;
 }
@@ -488,7 +495,7 @@ int cache_stop(struct cache *cache, char *why, size_t why_bytes)
     cache_loss_stop(cache);
     error = run_all(cache, RUNNER_STOPPING, STOP_SECONDS_MAX);
     if (!error)
-        error = flush_backings(cache);
+        error = cache_flush_backings(cache, cache->volumes, cache->volume_count);
     if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_OK) {
         cache_attach_stopped(cache);
         error = write_clean_mark(cache);
@@ -519,6 +526,8 @@ void cache_close(struct cache *cache)
     flush_destroy(&cache->flush);
     pthread_cond_destroy(&cache->changed);
     pthread_mutex_destroy(&cache->lock);
+    pthread_mutex_destroy(&cache->change_lock);
+    pthread_rwlock_destroy(&cache->held);
     free(cache->processors);
     free(cache->state_dir);
     free(cache->flash_path);

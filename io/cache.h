@@ -91,6 +91,29 @@ bool cache_epochs(struct cache *cache, const struct volume *volume, struct cache
 void cache_mrc(struct cache *cache, uint16_t volume, struct mrc_sum *sum);
 const struct superblock *cache_superblock(const struct cache *cache);
 
+/* ---- volumes that come and go, at run time; from one thread that is no core ------------------- */
+
+/* Takes volumes into service, all of them or none: opens their backing stores, and makes durable that
+ * they are known.  Negative errno and a sentence. */
+int cache_attach(struct cache *cache, const struct cache_volume_config *configs, unsigned count,
+                 char *why, size_t why_bytes);
+
+/* No front end may use it any more; false, and nothing has changed: `*users` of them do. */
+bool cache_claim(struct volume *volume, unsigned *users);
+void cache_unclaim(struct volume *volume);
+
+/* Takes volumes out of service, all of them or none: they are claimed, without any request or job,
+ * and without dirty data.  Flushes their backing stores, makes durable that nothing is cached of them,
+ * and closes them.  Negative errno and a sentence: they stay claimed, and as they were. */
+int cache_detach(struct cache *cache, struct volume *const *volumes, unsigned count, char *why,
+                 size_t why_bytes);
+
+/* While the cache is held no backing store is closed.  For every thread that is no core and looks at
+ * volumes; never twice by the same thread.  Held alone, by nobody else. */
+void cache_hold(struct cache *cache);
+void cache_hold_alone(struct cache *cache);
+void cache_release(struct cache *cache);
+
 enum cache_flash_state {
     CACHE_FLASH_OK,
     CACHE_FLASH_FAILED,   /* at run time; writes wait */

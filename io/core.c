@@ -114,11 +114,34 @@ void core_cancel(struct core *core, struct core_op *op)
 
 /* ---- registered files --------------------------------------------------------------------- */
 
+struct file_update {
+    unsigned slot;
+    atomic_bool failed;
+};
+
+/* As all.files says. */
+static void update_file(struct core *core, void *opaque)
+{
+    struct file_update *update = opaque;
+
+    if (core->traits.files_registered &&
+        io_uring_register_files_update(&core->ring, update->slot, &all.files[update->slot], 1) != 1)
+        atomic_store(&update->failed, true);
+}
+
+static bool update_files(unsigned slot)
+{
+    struct file_update update = {.slot = slot};
+
+    return all.cores == NULL ||
+           (cores_visit(update_file, &update) == 0 && !atomic_load(&update.failed));
+}
+
 int core_file_add(int fd)
 {
     unsigned slot = 0;
 
-    if (all.cores != NULL)
+    if (self != NULL)
         return -1;
     while (slot < all.file_count && all.files[slot] != -1)
         slot++;
@@ -127,13 +150,18 @@ int core_file_add(int fd)
     if (slot == all.file_count)
         all.file_count++;
     all.files[slot] = fd;
-    return (int)slot;
+    if (update_files(slot))
+        return (int)slot;
+    core_file_remove((int)slot);
+    return -1;
 }
 
 void core_file_remove(int slot)
 {
-    if (slot >= 0 && all.cores == NULL)
-        all.files[slot] = -1;
+    if (slot < 0 || self != NULL)
+        return;
+    all.files[slot] = -1;
+    update_files((unsigned)slot);
 }
 
 void core_sqe_file(struct core *core, struct io_uring_sqe *sqe, int slot)

@@ -55,8 +55,13 @@ static inline void core_sqe_to(struct io_uring_sqe *sqe, struct core_op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
-/* Files registered in every core's ring: core_file_add gives a slot (-1: none left, or the cores
- * run already, so that it is not registered); core_file_remove, after the cores ended, forgets it.
+/* Runs `work` (NULL: nothing) on every core, and waits until it did.  When it returns, whatever the
+ * cores had begun in the turns before is submitted.  From a thread that is no core, and not while the
+ * cores are started or stopped.  -ENOMEM: nothing was done. */
+int cores_visit(void (*work)(struct core *core, void *opaque), void *opaque);
+
+/* Files registered in every core's ring: core_file_add gives a slot (-1: none left); core_file_remove
+ * forgets it, and with it the ring's reference to the file.  From one thread at a time that is no core.
  * core_sqe_file, after prep, makes `sqe` use the slot where the ring has registered files; `slot`
  * may be -1. */
 int core_file_add(int fd);

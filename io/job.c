@@ -468,7 +468,7 @@ uint64_t jobs_begin(struct jobs *jobs, const struct job_config *config)
         return 0;
     }
     free(old);
-    core_message_send(core_at(config->volume->index % core_count()), &job->message);
+    core_message_send(core_at(config->volume->id % core_count()), &job->message);
     return id;
 }
 

@@ -47,8 +47,7 @@ void cache_latency(struct cache *cache, uint16_t volume, enum latency_op op, enu
 
     memset(latency, 0, sizeof(*latency));
     for (unsigned i = 0; found != NULL && i < core_count(); i++) {
-        struct request_core *own = core_at(i)->request;
-        const struct latency *part = &own->volumes[found->volume.index].latency[op][tier];
+        const struct latency *part = &found->figures[i].latency[op][tier];
 
         latency->count += __atomic_load_n(&part->count, __ATOMIC_RELAXED);
         latency->sum_ns += __atomic_load_n(&part->sum_ns, __ATOMIC_RELAXED);

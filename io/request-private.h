@@ -13,15 +13,17 @@
 
 /* Of one volume on one core.  Written by that core only, read by any thread. */
 struct request_volume {
-    struct stream_table streams;
+    _Alignas(64) struct stream_table streams;
     struct latency latency[LATENCY_OPS][TIERS];
 };
+
+/* For so many cores, zeros; free() ends it.  NULL: out of memory. */
+struct request_volume *request_volume_create(unsigned cores);
 
 struct request_core {
     struct request_piece *free;
     struct list slabs;
     uint64_t write_bytes, write_bytes_max; /* of buffers that hold writes (C10) */
-    struct request_volume *volumes;        /* by volume->index */
 };
 
 int request_enter(struct core *core);

@@ -40,11 +40,6 @@ int request_enter(struct core *core)
         return -ENOMEM;
     list_init(&own->slabs);
     own->write_bytes_max = bytes != 0 ? bytes / 2 : 32u << 20;
-    own->volumes = calloc(volume_count(core_cache(core)) + 1, sizeof(*own->volumes));
-    if (own->volumes == NULL) {
-        free(own);
-        return -ENOMEM;
-    }
     core->request = own;
     return 0;
 }
@@ -55,9 +50,22 @@ void request_leave(struct core *core)
 
     while (!list_empty(&own->slabs))
         free(container_of(list_take_first(&own->slabs), struct slab, link));
-    free(own->volumes);
     free(own);
     core->request = NULL;
+}
+
+struct request_volume *request_volume_create(unsigned cores)
+{
+    struct request_volume *figures = aligned_alloc(64, cores * sizeof(*figures));
+
+    if (figures != NULL)
+        memset(figures, 0, cores * sizeof(*figures));
+    return figures;
+}
+
+static struct request_volume *figures_of(const struct core *core, struct volume *volume)
+{
+    return &cache_volume_of(volume)->figures[core->index];
 }
 
 static struct request_piece *piece_take(struct request *request)
@@ -119,7 +127,7 @@ void request_finish(struct request *request)
     if (now_ns == request->received_ns) /* within one turn: as good as nothing, but not nothing */
         now_ns = clock_ns();
     if (op != LATENCY_OPS && request->error == 0)
-        latency_add(&core->request->volumes[volume->index].latency[op][request->tier],
+        latency_add(&figures_of(core, volume)->latency[op][request->tier],
                     now_ns - request->received_ns);
     /* What is sent after this answer may rely on it: the answer ends an epoch, too (hazard 18). */
     if (ends)
@@ -523,7 +531,7 @@ void request_submit(struct request *request)
 {
     struct core *core = request->core;
     struct volume *volume = request->volume;
-    struct request_volume *own = &core->request->volumes[volume->index];
+    struct request_volume *own = figures_of(core, volume);
     int error = check(request);
 
     request->error = 0;

@@ -204,6 +204,21 @@ static void write_flash(struct core *core, struct shard_io *io)
 
 /* ---- backing store ------------------------------------------------------------------------ */
 
+/* It counts until volume_io_end, so that a volume that leaves can wait for the last one. */
+static struct cache_volume *volume_io_begin(struct shard_io *io)
+{
+    io->volume = io->runner->cache->by_id[io->action.volume];
+    if (io->volume != NULL)
+        atomic_fetch_add_explicit(&io->volume->ios, 1, memory_order_relaxed);
+    return io->volume;
+}
+
+static void volume_io_end(struct shard_io *io)
+{
+    if (io->volume != NULL)
+        atomic_fetch_sub_explicit(&io->volume->ios, 1, memory_order_release);
+}
+
 /* Somebody waits for it, who is not prefetching. */
 static bool is_client_io(const struct action *action)
 {
@@ -214,7 +229,7 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
 {
     struct shard_io *io = container_of(backing, struct shard_io, backing);
     const struct action *action = &io->action;
-    struct cache_volume *volume = io->runner->cache->by_id[action->volume];
+    struct cache_volume *volume = io->volume;
     bool reads = action->kind == ACTION_READ_BACKING;
 
     /* Whatever is not destaging is not covered by a log record that waits for a flush. */
@@ -224,6 +239,7 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
         atomic_fetch_add(&volume->volume.backing_writes, 1);
     if (reads && result == 0 && (action->flags & (ACTION_HEAD | ACTION_TAIL)))
         merge_edges(action);
+    volume_io_end(io);
     report(core, io, result);
 }
 
@@ -235,7 +251,7 @@ static void submit_backing(struct core *core, struct shard_io *io)
         [ACTION_ZERO_BACKING] = BACKING_ZERO,
     };
     const struct action *action = &io->action;
-    struct cache_volume *volume = io->runner->cache->by_id[action->volume];
+    struct cache_volume *volume = volume_io_begin(io);
 
     io->backing.op = ops[action->kind];
     io->backing.flags = (uint8_t)((action->flags & ACTION_FUA ? BACKING_FUA : 0) |
@@ -246,8 +262,8 @@ static void submit_backing(struct core *core, struct shard_io *io)
     io->backing.done = backing_done;
     if (volume != NULL && is_client_io(action))
         atomic_fetch_add_explicit(&volume->volume.backing_waiting, 1, memory_order_relaxed);
-    if (volume == NULL || volume->volume.backing == NULL)
-        backing_done(core, &io->backing, -ENODEV); /* its volume is not configured any more */
+    if (volume == NULL)
+        backing_done(core, &io->backing, -ENODEV); /* its volume is not in service any more */
     else
         backing_submit(core, volume->volume.backing, &io->backing);
 }
@@ -256,21 +272,25 @@ static void submit_backing(struct core *core, struct shard_io *io)
 
 static void flush_done(struct core *core, struct flush_waiter *waiter, int result)
 {
-    report(core, container_of(waiter, struct shard_io, flush), result);
+    struct shard_io *io = container_of(waiter, struct shard_io, flush);
+
+    volume_io_end(io);
+    report(core, io, result);
 }
 
 static void join_flush(struct core *core, struct shard_io *io)
 {
     struct cache *cache = io->runner->cache;
-    struct cache_volume *volume = cache->by_id[io->action.volume];
+    struct cache_volume *volume;
 
+    io->volume = NULL;
     io->flush.done = flush_done;
     io->flush.party = NULL;
     if (io->action.kind == ACTION_FLUSH_FLASH && !cache->flash_volatile)
         report(core, io, 0);
     else if (io->action.kind == ACTION_FLUSH_FLASH)
         flush_join(core, &cache->flush, &io->flush);
-    else if (volume == NULL || volume->volume.backing == NULL)
+    else if ((volume = volume_io_begin(io)) == NULL)
         report(core, io, -ENODEV);
     else {
         io->flush.party = &volume->destaging[io->runner->index];
@@ -299,6 +319,7 @@ static struct shard_io *begin(struct core *core, struct shard_runner *runner,
 
 void shard_io_carry_out(struct core *core, struct shard_runner *runner, const struct action *action)
 {
+    struct cache_volume *volume;
     struct shard_io *io;
 
     switch (action->kind) {
@@ -324,7 +345,11 @@ void shard_io_carry_out(struct core *core, struct shard_runner *runner, const st
     case ACTION_REPLY: request_piece_done(core, request_piece_of(action->owner)); break;
     case ACTION_RESUME: request_piece_resume(core, request_piece_of(action->owner)); break;
     case ACTION_RETIRE: retire(core, begin(core, runner, action)); break;
-    case ACTION_EPOCH: epoch_advance(core, runner->cache->by_id[action->volume]); break;
+    case ACTION_EPOCH:
+        volume = runner->cache->by_id[action->volume];
+        if (volume != NULL)
+            epoch_advance(core, volume);
+        break;
     case ACTION_NOTICE: cache_notice(runner->cache, core_now(core), action); break;
     default: assert(!"unknown action");
     }

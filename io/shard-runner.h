@@ -55,7 +55,8 @@ struct shard_io {
     struct core_op op;
     struct action action;
     struct shard_runner *runner;
-    struct shard_io *next; /* in a core's queue or free list */
+    struct cache_volume *volume; /* whose `ios` it counts among; NULL: none */
+    struct shard_io *next;       /* in a core's queue or free list */
     uint64_t bad_mask;
     uint32_t bytes;
     int result;

@@ -16,7 +16,6 @@ struct volume {
     char name[VOLUME_NAME_BYTES];
     char description[128];
     uint16_t id;           /* in the superblock and in the shards */
-    unsigned index;        /* in the configuration's order, see volume_at */
     _Atomic(uint8_t) mode; /* enum volume_mode; may change at any time */
     uint8_t destage;       /* enum destage_order */
     bool read_only;
@@ -29,6 +28,9 @@ struct volume {
     uint64_t backing_timeout_ns;
     uint32_t dirty_max_percent;
     struct backing *backing;
+    /* Connections and devices that send it requests.  While it is leaving no further one may. */
+    atomic_uint users;
+    atomic_bool leaving;
     atomic_bool detached;       /* in pass-through, because the flash is lost or not there */
     atomic_uint_fast64_t epoch; /* what new writes get; the end of one adds 1, see epoch.h */
 
@@ -40,7 +42,22 @@ struct volume {
     atomic_uint_fast64_t backing_writes, backing_flushed;
 };
 
-/* Volumes never move; the table only changes through the control path, between requests. */
+/* A front end is about to send requests.  False: it is on its way out, and must not be used. */
+static inline bool volume_enter(struct volume *volume)
+{
+    atomic_fetch_add(&volume->users, 1);
+    if (!atomic_load(&volume->leaving))
+        return true;
+    atomic_fetch_sub(&volume->users, 1);
+    return false;
+}
+
+/* All its requests are answered. */
+static inline void volume_leave(struct volume *volume)
+{
+    atomic_fetch_sub(&volume->users, 1);
+}
+
 /* Whether an acknowledged write may still be lost until a FLUSH.  False: each acknowledgement, but
  * for those of large REQUEST_ZERO without REQUEST_FUA, promises what a FLUSH does. */
 bool volume_is_volatile(struct volume *volume);
@@ -48,10 +65,13 @@ bool volume_is_volatile(struct volume *volume);
 /* What tells this volume on this flash from any other: 16 bytes, valid as long as the cache. */
 const uint8_t *volume_uuid(struct volume *volume);
 
+/* Volumes come and go, but what one points to stays until the cache is closed, if not its backing
+ * store (cache_hold).  Any thread; what is counted may change from one call to the next. */
 struct cache;
 struct volume *volume_find(struct cache *cache, const char *name); /* "" is the first; NULL: none */
 unsigned volume_count(struct cache *cache);
-struct volume *volume_at(struct cache *cache,
-                         unsigned index); /* in the order of the configuration */
+
+/* In the order of the configuration, then in which they came; NULL: there are not so many. */
+struct volume *volume_at(struct cache *cache, unsigned index);
 
 #endif

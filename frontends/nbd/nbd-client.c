@@ -52,6 +52,8 @@ static void close_client(struct nbd_client *client)
     /* Up to Linux 6.12 the ring keeps the file open while another client's older request waits. */
     shutdown(client->fd, SHUT_RDWR);
     close(client->fd);
+    if (client->volume != NULL)
+        volume_leave(client->volume);
     free(client->slots);
     free(client->input);
     free(client->vectors);
@@ -142,6 +144,10 @@ void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *
     struct volume *volume = handshake->volume;
 
     assert(bytes <= NBD_INPUT_BYTES);
+    if (!volume_enter(volume)) {
+        nbd_client_break(client);
+        return;
+    }
     client->volume = volume;
     client->rules.bytes = volume->bytes;
     client->rules.read_only = volume->read_only;

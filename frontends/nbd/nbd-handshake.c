@@ -69,10 +69,10 @@ static size_t text_bytes(const char *text, size_t size)
 /* The exported volume of that name, or the first one for the empty name; NULL: none. */
 static struct volume *find_export(struct cache *cache, const unsigned char *name, size_t bytes)
 {
-    for (unsigned i = 0; i < volume_count(cache); i++) {
-        struct volume *volume = volume_at(cache, i);
+    struct volume *volume;
 
-        if (!volume->nbd)
+    for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++) {
+        if (!volume->nbd || atomic_load(&volume->leaving))
             continue;
         if (bytes == 0 || (text_bytes(volume->name, sizeof(volume->name)) == bytes &&
                            memcmp(volume->name, name, bytes) == 0))
@@ -298,15 +298,16 @@ void nbd_handshake_secured(struct nbd_handshake *handshake)
 /* As much of the list as fits; the rest follows in the next step. */
 static void list_continue(struct nbd_handshake *handshake, struct output *output)
 {
-    while (handshake->list_index < volume_count(handshake->cache)) {
-        const struct volume *volume = volume_at(handshake->cache, handshake->list_index);
+    const struct volume *volume;
+
+    while ((volume = volume_at(handshake->cache, handshake->list_index)) != NULL) {
         size_t name_bytes = text_bytes(volume->name, sizeof(volume->name));
         size_t text = text_bytes(volume->description, sizeof(volume->description));
 
         if (NBD_HANDSHAKE_OUTPUT_BYTES - output->bytes < ANSWER_BYTES_MAX + NBD_OPTION_REPLY_BYTES)
             return;
         handshake->list_index++;
-        if (!volume->nbd)
+        if (!volume->nbd || atomic_load(&volume->leaving))
             continue;
         output_reply(output, NBD_OPT_LIST, NBD_REP_SERVER, 4 + name_bytes + text);
         be32_store(output_take(output, 4), (uint32_t)name_bytes);

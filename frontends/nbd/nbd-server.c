@@ -239,6 +239,30 @@ void nbd_server_stop(struct nbd_server *server)
                     LOG_UINT("connections", atomic_load(&server->connections)));
 }
 
+struct hang_up {
+    struct nbd_server *server;
+    const struct volume *volume;
+};
+
+static void hang_up(struct core *core, void *opaque)
+{
+    const struct hang_up *wanted = opaque;
+
+    list_for_each (node, &wanted->server->cores[core_index(core)].clients) {
+        struct nbd_client *client = container_of(node, struct nbd_client, link);
+
+        if (client->volume == wanted->volume)
+            nbd_client_break(client);
+    }
+}
+
+void nbd_server_hang_up(struct nbd_server *server, const struct volume *volume)
+{
+    struct hang_up wanted = {.server = server, .volume = volume};
+
+    cores_visit(hang_up, &wanted);
+}
+
 void nbd_server_destroy(struct nbd_server *server)
 {
     assert(!server->started && atomic_load(&server->references) == 0);

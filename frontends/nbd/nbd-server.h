@@ -18,6 +18,7 @@
 
 struct cache;
 struct nbd_server;
+struct volume;
 
 /* 0 means the default. */
 #define NBD_NEVER UINT64_MAX
@@ -112,6 +113,9 @@ void nbd_server_start(struct nbd_server *server);
 /* Returns when the last connection is closed.  Clients that do not take their replies are dropped
  * after some seconds; a request that is under way is waited for however long it takes. */
 void nbd_server_stop(struct nbd_server *server);
+
+/* Hangs up on the volume's clients; returns before the last one is gone. */
+void nbd_server_hang_up(struct nbd_server *server, const struct volume *volume);
 
 /* It was stopped, or never started. */
 void nbd_server_destroy(struct nbd_server *server);

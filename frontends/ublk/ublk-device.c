@@ -469,6 +469,24 @@ void ublk_device_stop(struct ublk_device *device)
         take_away(device, claim);
 }
 
+bool ublk_device_take_away(struct ublk_device *device, char *why, size_t why_bytes)
+{
+    char who[128] = "";
+    int claim = -1;
+
+    if (device->thread_runs)
+        pthread_join(device->thread, NULL);
+    device->thread_runs = false;
+    if (atomic_load(&device->state) != UBLK_DEVICE_SERVING)
+        return true;
+    if (is_used(device->number, &claim, who, sizeof(who))) {
+        snprintf(why, why_bytes, "/dev/ublkb%u is in use: %s", device->number, who);
+        return false;
+    }
+    take_away(device, claim);
+    return true;
+}
+
 void ublk_device_destroy(struct ublk_device *device)
 {
     assert(!device->thread_runs);

@@ -59,6 +59,9 @@ bool ublk_device_wait(struct ublk_device *device, uint64_t due_ns);
  * what is under way. */
 void ublk_device_stop(struct ublk_device *device);
 
+/* Ends it and makes it GONE, unless somebody uses it: false, and a sentence. */
+bool ublk_device_take_away(struct ublk_device *device, char *why, size_t why_bytes);
+
 /* After the cores ended.  What is LEFT is now the kernel's. */
 void ublk_device_destroy(struct ublk_device *device);
 

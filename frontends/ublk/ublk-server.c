@@ -18,17 +18,20 @@
 
 struct ublk_server {
     struct cache *cache;
-    unsigned device_count, started;
-    struct ublk_device devices[];
+    unsigned started;
+    struct ublk_device
+        *devices[VOLUMES_MAX]; /* those that were taken away stay, without a volume */
 };
 
 /* ---- what earlier daemons left -------------------------------------------------------------- */
 
 static struct volume *volume_of_mark(struct cache *cache, uint64_t mark)
 {
-    for (unsigned i = 0; i < volume_count(cache); i++) {
-        if (ublk_device_mark(volume_at(cache, i)) == mark)
-            return volume_at(cache, i);
+    struct volume *volume;
+
+    for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++) {
+        if (ublk_device_mark(volume) == mark)
+            return volume;
     }
     return NULL;
 }
@@ -91,12 +94,13 @@ int ublk_server_create(struct ublk_server **created, struct cache *cache, char *
                        size_t why_bytes)
 {
     struct ublk_server *server;
+    const struct volume *volume;
     char reason[400];
     unsigned count = 0;
     int error;
 
-    for (unsigned i = 0; i < volume_count(cache); i++)
-        count += volume_at(cache, i)->ublk >= 0;
+    for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++)
+        count += volume->ublk >= 0;
     if (count > 0) {
         error = ublk_server_check(reason, sizeof(reason));
         if (error) {
@@ -104,55 +108,129 @@ int ublk_server_create(struct ublk_server **created, struct cache *cache, char *
             return error;
         }
     }
-    server = calloc(1, sizeof(*server) + count * sizeof(server->devices[0]));
+    server = calloc(1, sizeof(*server));
     if (server == NULL) {
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
     server->cache = cache;
-    server->device_count = count;
     *created = server;
     return 0;
 }
 
+/* Begins to start the volume's device.  NULL: no memory, or no place. */
+static struct ublk_device *begin(struct ublk_server *server, struct volume *volume)
+{
+    struct ublk_device *device;
+    unsigned place = 0;
+
+    while (place < server->started && server->devices[place]->volume != NULL)
+        place++;
+    if (place == VOLUMES_MAX)
+        return NULL;
+    if (place == server->started) {
+        device = calloc(1, sizeof(*device));
+        if (device == NULL)
+            return NULL;
+        server->devices[place] = device;
+        server->started++;
+    } else {
+        device = server->devices[place];
+        ublk_device_destroy(device);
+    }
+    ublk_device_start(device, volume);
+    return device;
+}
+
+static int wait_for(struct ublk_device *device, uint64_t due_ns, char *why, size_t why_bytes)
+{
+    if (!ublk_device_wait(device, due_ns)) {
+        log_warning("a ublk device still starts: the backing store is slow",
+                    LOG_STR("volume", device->volume->name), LOG_UINT("number", device->number));
+        return 0;
+    }
+    if (device->error)
+        snprintf(why, why_bytes, "%s", device->why);
+    return device->error;
+}
+
 int ublk_server_start(struct ublk_server *server, char *why, size_t why_bytes)
 {
+    struct volume *volume;
     uint64_t due_ns;
+    char other[sizeof(server->devices[0]->why)];
     int error = 0;
 
     clear_old_numbers(server);
-    for (unsigned i = 0; i < volume_count(server->cache); i++) {
-        struct volume *volume = volume_at(server->cache, i);
-
-        if (volume->ublk >= 0)
-            ublk_device_start(&server->devices[server->started++], volume);
+    for (unsigned i = 0; (volume = volume_at(server->cache, i)) != NULL && !error; i++) {
+        if (volume->ublk < 0)
+            continue;
+        if (begin(server, volume) == NULL) {
+            snprintf(why, why_bytes, "out of memory");
+            error = -ENOMEM;
+        }
     }
     due_ns = clock_ns() + START_NS;
     for (unsigned i = 0; i < server->started; i++) {
-        struct ublk_device *device = &server->devices[i];
+        int failed = wait_for(server->devices[i], due_ns, error ? other : why,
+                              error ? sizeof(other) : why_bytes);
 
-        if (!ublk_device_wait(device, due_ns)) {
-            log_warning("a ublk device still starts: the backing store is slow",
-                        LOG_STR("volume", device->volume->name),
-                        LOG_UINT("number", device->number));
-        } else if (device->error && !error) {
-            error = device->error;
-            snprintf(why, why_bytes, "%s", device->why);
-        }
+        error = error ? error : failed;
     }
     return error;
+}
+
+int ublk_server_attach(struct ublk_server *server, struct volume *volume, char *why,
+                       size_t why_bytes)
+{
+    struct ublk_device *device;
+    char reason[400];
+    int error = ublk_server_check(reason, sizeof(reason));
+
+    if (error) {
+        snprintf(why, why_bytes, "ublk: %s", reason);
+        return error;
+    }
+    device = begin(server, volume);
+    if (device == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    error = wait_for(device, clock_ns() + START_NS, why, why_bytes);
+    if (error) {
+        ublk_device_stop(device);
+        device->volume = NULL;
+    }
+    return error;
+}
+
+int ublk_server_detach(struct ublk_server *server, const struct volume *volume, char *why,
+                       size_t why_bytes)
+{
+    for (unsigned i = 0; i < server->started; i++) {
+        struct ublk_device *device = server->devices[i];
+
+        if (device->volume != volume)
+            continue;
+        if (!ublk_device_take_away(device, why, why_bytes))
+            return -EBUSY;
+        device->volume = NULL;
+    }
+    return 0;
 }
 
 void ublk_server_stop(struct ublk_server *server)
 {
     for (unsigned i = 0; i < server->started; i++)
-        ublk_device_stop(&server->devices[i]);
+        ublk_device_stop(server->devices[i]);
 }
 
 void ublk_server_destroy(struct ublk_server *server)
 {
-    for (unsigned i = 0; i < server->started; i++)
-        ublk_device_destroy(&server->devices[i]);
+    for (unsigned i = 0; i < server->started; i++) {
+        ublk_device_destroy(server->devices[i]);
+        free(server->devices[i]);
+    }
     free(server);
 }
 
@@ -165,7 +243,7 @@ bool ublk_server_status(struct ublk_server *server, const struct volume *volume,
 
     memset(status, 0, sizeof(*status));
     for (unsigned i = 0; i < server->started; i++) {
-        struct ublk_device *device = &server->devices[i];
+        struct ublk_device *device = server->devices[i];
         int state = atomic_load(&device->state);
 
         if (device->volume != volume)

@@ -37,6 +37,13 @@ int ublk_server_create(struct ublk_server **server, struct cache *cache, char *w
  * Negative errno and a sentence: one could not be started; stop and destroy follow. */
 int ublk_server_start(struct ublk_server *server, char *why, size_t why_bytes);
 void ublk_server_stop(struct ublk_server *server);
+
+/* While it runs: a device for a volume that came, or the end of that of one that leaves.  Negative
+ * errno and a sentence: there is no device; it is in use, and serves on. */
+int ublk_server_attach(struct ublk_server *server, struct volume *volume, char *why,
+                       size_t why_bytes);
+int ublk_server_detach(struct ublk_server *server, const struct volume *volume, char *why,
+                       size_t why_bytes);
 void ublk_server_destroy(struct ublk_server *server);
 
 /* Of the volume's device, from any thread; false: it has none. */

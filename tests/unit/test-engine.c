@@ -147,6 +147,49 @@ START_TEST(write_around_drops_the_copy_durably)
 }
 END_TEST
 
+/* Volumes that left make room for others, and what is left of them does not belong to those. */
+START_TEST(volumes_come_and_go)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 8);
+    const struct volume_policy absent = {.present = false};
+
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    for (unsigned i = 0; i < 3 * VOLUMES_MAX; i++) {
+        uint16_t id = (uint16_t)(HOST_VOLUME + 1 + i);
+
+        shard_volume_set(host->shard, id, &host->policy);
+        ck_assert_ptr_nonnull(shard_counters(host->shard, id));
+        ck_assert_uint_eq(shard_dirty_blocks(host->shard, id), 0);
+        shard_volume_set(host->shard, id, &absent);
+        ck_assert_ptr_null(shard_counters(host->shard, id));
+    }
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, HOST_VOLUME), 1);
+    ck_assert_int_eq(host_read(host, 9, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
+/* What is owed to the backing store: what only the flash has, and nothing that is written through. */
+START_TEST(owed_is_what_only_the_flash_has)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, true, 8);
+    uint64_t owed = 0;
+
+    ck_assert_int_eq(host_write(host, 100, 7, 0, 0, 0), 0);
+    host->policy.mode = MODE_WRITE_THROUGH;
+    shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
+    ck_assert_int_eq(host_write(host, 200, 5, 0, 0, 0), 0);
+    for (uint32_t cursor = 0; cursor != UINT32_MAX;)
+        owed += shard_owed_blocks(host->shard, HOST_VOLUME, &cursor);
+    ck_assert_uint_eq(owed, 7);
+    ck_assert_uint_ge(shard_dirty_blocks(host->shard, HOST_VOLUME), 7);
+    host_destage_all(host);
+    for (uint32_t cursor = 0; cursor != UINT32_MAX;)
+        ck_assert_uint_eq(shard_owed_blocks(host->shard, HOST_VOLUME, &cursor), 0);
+    host_free(host);
+}
+END_TEST
+
 START_TEST(dirty_block_is_not_invalidated)
 {
     struct host *host = host_new(MODE_WRITE_BACK, false, 8);
@@ -307,6 +350,8 @@ int main(void)
     tcase_add_test(cases, cache_stays_warm);
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
+    tcase_add_test(cases, volumes_come_and_go);
+    tcase_add_test(cases, owed_is_what_only_the_flash_has);
     tcase_add_test(cases, dirty_block_is_not_invalidated);
     tcase_add_test(cases, fua_writes_are_marked_durable);
     tcase_add_loop_test(cases, absent_in_a_kept_segment_hides_nothing, 38, 50);
