@@ -271,6 +271,7 @@ static void let_go(struct service *service)
     jobs_destroy(service->jobs);
     settings_end(service->settings);
     extra_free(service->extra);
+    config_free(service->reloaded);
     free(service->cores);
     service->ublk = NULL;
     service->nbd = NULL;
@@ -281,6 +282,7 @@ static void let_go(struct service *service)
     service->jobs = NULL;
     service->settings = NULL;
     service->extra = NULL;
+    service->reloaded = NULL;
     service->transitions = NULL;
 }
 

@@ -61,7 +61,7 @@ blkcachectl flush --wait | grep -q 'nothing is dirty' || fail "a flush of all"
 kill -USR1 "$daemon_pid"
 wait_until 5 grep -q 'notice: status state=running' "$daemon_log"
 kill -HUP "$daemon_pid"
-wait_until 5 grep -q 'reload is not available' "$daemon_log"
+wait_until 5 grep -q 'configuration was read again' "$daemon_log"
 daemon_alive || fail "SIGHUP ended it"
 
 # ---- alone

@@ -86,7 +86,8 @@ nbdinfo "$(nbd_uri d)" >/dev/null || fail "d is not exported"
 port=$((20000 + RANDOM % 20000))
 metrics=127.0.0.1:$port log_level=debug write_config "$a dirty_max = 35;" "$c mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
 if blkcachectl reload >/dev/null 2>"$tmpdir/err"; then
-    curl -sf "http://127.0.0.1:$port/metrics" | grep -q 'volume="d"' || fail "no metrics"
+    curl -sf "http://127.0.0.1:$port/metrics" >"$tmpdir/metrics" || fail "no metrics"
+    grep -q 'volume="d"' "$tmpdir/metrics" || fail "no metrics of d"
     metrics="" log_level=info write_config "$a dirty_max = 35;" "$c mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
     blkcachectl reload >/dev/null || fail "reload"
     ! curl -sf "http://127.0.0.1:$port/metrics" >/dev/null || fail "still there"

@@ -33,8 +33,7 @@ unsigned volume_count(struct cache *cache)
 struct volume *volume_at(struct cache *cache, unsigned index)
 {
     (void)cache;
-    ck_assert_uint_lt(index, volumes_used);
-    return &volumes[index];
+    return index < volumes_used ? &volumes[index] : NULL;
 }
 
 static unsigned char client[BYTES_MAX], server[BYTES_MAX];
