@@ -65,7 +65,9 @@ cmp -n $((4 << 20)) "$tmpdir/b" <(tr '\0' '\001' </dev/zero | head -c 4M) || fai
 nbdinfo "$(nbd_uri b)" >/dev/null 2>&1 && fail "still exported"
 nbdinfo --list "$(nbd_uri)" | grep -q 'export="b"' && fail "still listed"
 refused 'there is no such volume' flush b
-ls -l "/proc/$daemon_pid/fd" | grep -q " $tmpdir/b\$" && fail "the backing store is still open"
+for fd in "/proc/$daemon_pid/fd"/*; do
+    [ "$(readlink "$fd")" != "$tmpdir/b" ] || fail "the backing store is still open"
+done
 flock --nonblock "$tmpdir/b" true || fail "the backing store is still locked"
 
 # Somebody else writes to it; what comes back is what is there now.
