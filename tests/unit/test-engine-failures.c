@@ -319,6 +319,71 @@ START_TEST(writes_under_a_failing_flash_keep_their_order)
 }
 END_TEST
 
+/* As the disk would: the data land, and nobody is told. */
+static void land(struct host *host, const struct action *action)
+{
+    struct flash_write *write = action->owner;
+    unsigned char *to = host->flash + action->offset;
+
+    flash_write_seal(write);
+    for (uint32_t i = 0; i < write->iov_count; i++) {
+        memcpy(to, write->iov[i].iov_base, write->iov[i].iov_len);
+        to += write->iov[i].iov_len;
+    }
+}
+
+/* Carries out the flash writes of a step, and those that follow, in their order. */
+static void carry_out_writes(struct host *host, struct actions *out)
+{
+    static struct action list[256];
+    uint32_t count = 0;
+
+    for (uint32_t done = 0;; done++) {
+        for (uint32_t i = 0; i < out->count; i++)
+            if (out->list[i].kind == ACTION_WRITE_FLASH)
+                list[count++] = out->list[i];
+        if (done == count)
+            return;
+        ck_assert_uint_lt(count, 128);
+        land(host, &list[done]);
+        shard_step(host->shard, host->now_ns,
+                   &(struct event){.kind = EVENT_IO_DONE, .action = &list[done]}, 1, out);
+    }
+}
+
+/* Two writes of a block are in batches that fail, the earlier one first.  When both are appended
+ * again, the later one still counts as the later one. */
+START_TEST(batches_that_failed_keep_their_order)
+{
+    static unsigned char data[BLOCK_BYTES];
+    struct host *host = host_new(MODE_WRITE_BACK, false, 13);
+    struct piece first, second;
+    struct action one = append_write(host, &first), two;
+    struct actions out;
+
+    memset(data, 2, sizeof(data));
+    second = first;
+    second.data = data;
+    second.crc[0] = crc32c(0, data, BLOCK_BYTES);
+    second.state = second.resumed = 0;
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = &second},
+               1, &out);
+    two =
+        step_for(host, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX}, ACTION_WRITE_FLASH);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &one}, 1, &out);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &two}, 1, &out);
+    carry_out_writes(host, &out);
+    host_idle(host, 2000 * MS);
+    memcpy(host->model + 5 * BLOCK_BYTES, data, BLOCK_BYTES);
+    ck_assert_int_eq(host_read(host, 5, 1, 0), 0);
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_int_eq(host_read(host, 5, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 /* A write is in two batches when the flash fails, and the end of the first is known.  Until the other
  * ends, nobody may merge with what the write replaces: it would go over it. */
 START_TEST(a_write_that_lost_one_of_its_batches_is_not_overtaken)
@@ -435,19 +500,6 @@ START_TEST(a_failed_batch_finds_room_behind_a_lost_block)
 }
 END_TEST
 
-/* As the disk would: the data land, and nobody is told. */
-static void land(struct host *host, const struct action *action)
-{
-    struct flash_write *write = action->owner;
-    unsigned char *to = host->flash + action->offset;
-
-    flash_write_seal(write);
-    for (uint32_t i = 0; i < write->iov_count; i++) {
-        memcpy(to, write->iov[i].iov_base, write->iov[i].iov_len);
-        to += write->iov[i].iov_len;
-    }
-}
-
 /* The write that was under way when the flash failed was answered with an error.  When the flash is
  * back, the list in the state directory names the block as it was before. */
 START_TEST(a_failed_write_that_landed_does_not_hide_what_is_listed)
@@ -492,6 +544,7 @@ int main(void)
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
+    tcase_add_test(cases, batches_that_failed_keep_their_order);
     tcase_add_test(cases, a_write_that_lost_one_of_its_batches_is_not_overtaken);
     tcase_add_loop_test(cases, a_failed_batch_finds_room_behind_a_lost_block, 0, 2);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
