@@ -31,7 +31,7 @@ static const struct ctl_verb verbs[] = {
     {"resume-fill", "VOLUME", "let reads fill the cache again", false, ctl_resume_fill_run},
     {"mrc", "VOLUME", "miss ratio against cache size", false, ctl_mrc_run},
     {"events", "[--follow]", "what happened, also before the last start", false, ctl_events_run},
-    {"top", "", "what happens", false, NULL},
+    {"top", "[--count N]", "what happens, once a second", false, ctl_top_run},
     {"reload", "", "read the configuration again", false, ctl_reload_run},
     {"shutdown", "[--flush]", "stop the daemon; dirty data stays on flash", false,
      ctl_shutdown_run},

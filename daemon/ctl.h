@@ -40,6 +40,7 @@ enum ctl_exit ctl_attach_run(struct ctl *, const struct ctl_verb *, int, char **
 enum ctl_exit ctl_detach_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_reload_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_set_run(struct ctl *, const struct ctl_verb *, int, char **);
+enum ctl_exit ctl_top_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_mrc_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_events_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_prefetch_run(struct ctl *, const struct ctl_verb *, int, char **);

@@ -24,7 +24,7 @@ expect 2 "blkcachectl: check: an argument is missing; usage: blkcachectl check P
 expect 2 "blkcachectl: flush: unknown option --now; usage: blkcachectl flush [VOLUME] [--wait]" \
     flush --now
 
-expect 1 "blkcachectl: top: not available in this version" top v
+expect 2 "blkcachectl: top: \"0\" is no number of times; usage: blkcachectl top [--count N]" top --count 0
 
 # Nobody there, with a socket or without.
 none=$tmpdir/none.sock
