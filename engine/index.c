@@ -42,23 +42,6 @@ void index_remove(struct shard *shard, uint32_t id)
     slot->bits &= (uint16_t)~SLOT_LINKED;
 }
 
-/* `id` takes the place of `old`, of the same block: neither newer nor older than that was. */
-void index_replace(struct shard *shard, uint32_t old, uint32_t id)
-{
-    uint32_t *link = bucket_of(shard, slot_key(&shard->slots[old]));
-
-    assert(slot_key(&shard->slots[old]) == slot_key(&shard->slots[id]));
-    index_remove(shard, id);
-    while (*link != old) {
-        assert(*link != NONE);
-        link = &shard->slots[*link].next;
-    }
-    *link = id;
-    shard->slots[id].next = shard->slots[old].next;
-    shard->slots[id].bits |= SLOT_LINKED;
-    shard->slots[old].bits &= (uint16_t)~SLOT_LINKED;
-}
-
 uint32_t index_lookup(const struct shard *shard, uint64_t key)
 {
     uint32_t flash = NONE;

@@ -110,15 +110,17 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
 {
     const struct entry *entry = &batch->header->entries[i];
     struct piece *piece = batch->pieces[i];
-    uint32_t old = batch->slots[i], id;
-    bool superseded = old != NONE && index_superseded(shard, old);
+    uint32_t id = batch->slots[i];
+    bool superseded = id != NONE && index_superseded(shard, id);
 
+    if (id != NONE) {
+        index_remove(shard, id);
+        shard->slots[id].bits = 0;
+    }
     if (batch->frames[i] != NONE)
         ram_promoted(shard, batch->frames[i]);
     if (batch->reinserted[i])
-        reclaim_reinserted(shard, old, false);
-    if (old != NONE && (!piece || superseded || shard->flash_failed))
-        index_remove(shard, old);
+        reclaim_reinserted(shard, id, false);
     if (!piece)
         return;
     if (superseded) {
@@ -147,16 +149,15 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
                                      .data = batch->data[i],
                                      .piece = piece,
                                      .frame = NONE,
-                                     .from = old,
+                                     .from = batch->slots[i],
                                      .fua = batch->fua},
                     out);
     if (id == NONE)
         return;
-    index_replace(shard, old, id); /* one that came later may have failed, too, and still waits */
-    if (piece->held) {             /* the hold moves with the block */
+    if (piece->held) { /* the hold moves with the block */
         shard->slots[id].bits |= SLOT_THROUGH;
         atomic_fetch_add_explicit(&slot_segment(shard, id)->users, 1, memory_order_relaxed);
-        shard_flash_read_end(shard, old);
+        shard_flash_read_end(shard, batch->slots[i]);
     }
     piece->slots[entry->block - piece->block] = id;
 }
@@ -166,8 +167,6 @@ static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, s
     uint8_t kind = batch->header->entries[i].kind;
 
     entry_append(shard, batch, i, out);
-    if (batch->slots[i] != NONE)
-        shard->slots[batch->slots[i]].bits = 0;
     if (kind == ENTRY_DIRTY || kind == ENTRY_ZERO) /* only now: its epoch must last until here */
         epoch_remove(shard, batch->slots[i]);
 }

@@ -519,7 +519,6 @@ static inline bool actions_full(const struct actions *out)
 
 void index_insert(struct shard *shard, uint32_t id, uint64_t key);
 void index_remove(struct shard *shard, uint32_t id);
-void index_replace(struct shard *shard, uint32_t old, uint32_t id);
 /* What a reader gets: the RAM frame of the block, else its newest published flash slot, else NONE.
  * A frame still filling is not returned. */
 uint32_t index_lookup(const struct shard *shard, uint64_t key);
