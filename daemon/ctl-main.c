@@ -9,7 +9,6 @@
 #include "daemon/suggest.h"
 #include <config.h>
 
-/* Every verb, those of later versions too: a script that names one is told so. */
 static const struct ctl_verb verbs[] = {
     {"status", "", "the daemon, its flash and its volumes", false, ctl_status_run},
     {"volumes", "", "the volumes, one a line", false, ctl_volumes_run},
@@ -48,9 +47,8 @@ static void help_group(bool offline)
     for (unsigned i = 0; i < VERB_COUNT; i++) {
         if (verbs[i].offline != offline)
             continue;
-        printf("  %s%s%s\n        %s%s\n", verbs[i].name, *verbs[i].usage ? " " : "",
-               verbs[i].usage, verbs[i].text,
-               verbs[i].run == NULL ? " (not available in this version)" : "");
+        printf("  %s%s%s\n        %s\n", verbs[i].name, *verbs[i].usage ? " " : "", verbs[i].usage,
+               verbs[i].text);
     }
 }
 
@@ -99,8 +97,6 @@ static enum ctl_exit verb_run(struct ctl *ctl, int argc, char **argv)
     for (unsigned i = 0; i < VERB_COUNT; i++) {
         if (strcmp(verbs[i].name, argv[0]) != 0)
             continue;
-        if (verbs[i].run == NULL)
-            return ctl_fail(argv[0], "not available in this version");
         optind = 0;
         return verbs[i].run(ctl, &verbs[i], argc, argv);
     }

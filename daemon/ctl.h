@@ -28,7 +28,7 @@ struct ctl_verb {
     const char *usage; /* its arguments */
     const char *text;  /* one line */
     bool offline;      /* needs no daemon */
-    /* argv[0] is the verb.  NULL: not available in this version. */
+    /* argv[0] is the verb. */
     enum ctl_exit (*run)(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv);
 };
 

@@ -35,9 +35,7 @@ done
 sed -n '/^Verbs for/,$s/^  \([a-z].*[^:]\)$/\1/p' "$tmpdir/blkcachectl.help" | grep -v '^format: ' >"$tmpdir/verbs.help"
 sed -n '/^\.SH VERBS/,/^\.SH EXIT/s/^\.B \(.*\)/\1/p' "$tmpdir/blkcachectl.page" >"$tmpdir/verbs.page"
 same "verbs" "$tmpdir/verbs.help" "$tmpdir/verbs.page"
-grep -A 1 '^  ' "$tmpdir/blkcachectl.help" | grep -B 1 'not available in this version' | sed -n 's/^  \([a-z][a-z-]*\).*/\1/p' >"$tmpdir/absent.help"
-grep -B 2 '^Not available in this version' "$tmpdir/blkcachectl.page" | sed -n 's/^\.B \([a-z-]*\).*/\1/p' >"$tmpdir/absent.page"
-sort "$tmpdir/absent.help" | diff - <(sort "$tmpdir/absent.page") || fail "what is not available differs"
+! grep -q 'not available' "$tmpdir/blkcachectl.help" "$tmpdir/blkcachectl.page" || fail "a verb is not available"
 
 # ---- completion
 
