@@ -112,31 +112,32 @@ void destage_watermark_flushed(struct shard *shard, int result)
 
 /* ---- flushes ---------------------------------------------------------------------------------- */
 
-/* Queues a slot whose backing write completed.  False when the queue is full: it stays dirty and is
- * written again later. */
-bool destage_written(struct shard *shard, uint32_t slot)
+/* Queues a slot whose backing write completed; `flush_failures` is the volume's when it began.  The
+ * slot stays dirty and is written again later when the queue is full, or when a flush failed
+ * meanwhile: it may have dropped this write, and the next one does not bring it back. */
+void destage_written(struct shard *shard, uint32_t slot, uint32_t flush_failures)
 {
     struct destage *destage = &shard->destage;
     struct shard_volume *volume;
 
     if (shard->slots[slot].bits & SLOT_WRITTEN)
-        return true;
+        return;
     if (MUTANT(204)) {
         slot_clean(shard, slot);
-        return true;
+        return;
     }
-    if (destage->written_count == WRITTEN_MAX)
-        return false;
+    volume = shard_volume(shard, key_volume(slot_key(&shard->slots[slot])));
+    if (destage->written_count == WRITTEN_MAX ||
+        (volume && volume->flush_failures != flush_failures))
+        return;
     if (destage->written_count == 0)
         destage->flush_due_ns = shard->now_ns + FLUSH_DELAY_NS;
     destage->written[(destage->written_head + destage->written_count++) % WRITTEN_MAX] = slot;
     shard->slots[slot].bits |= SLOT_WRITTEN;
-    volume = shard_volume(shard, key_volume(slot_key(&shard->slots[slot])));
     if (volume && volume->epochs)
         volume->epochs->written++;
     atomic_fetch_add_explicit(&slot_segment(shard, slot)->users, 1, memory_order_relaxed);
     tick_want(shard, destage->flush_due_ns);
-    return true;
 }
 
 static void backing_flush(struct shard *shard, uint16_t volume, struct actions *out)
@@ -245,7 +246,8 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
 {
     struct destage *destage = &shard->destage;
     struct shard_volume *volume = shard_volume(shard, destage->flush_volume);
-    uint32_t count = destage->flush_count;
+    /* One that failed may also have dropped what was only queued while it ran. */
+    uint32_t count = event->result < 0 ? destage->written_count : destage->flush_count;
 
     destage->flush_backing_busy = false;
     while (count-- > 0) {
@@ -268,6 +270,7 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
     if (!volume)
         return;
     if (event->result < 0) {
+        volume->flush_failures++;
         around_lost(volume);
         destage_volume_failed(shard, volume, out);
         return;

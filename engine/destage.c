@@ -212,8 +212,10 @@ static void run_backing(struct run *run, uint32_t first, uint32_t count, struct 
 /* All blocks of the run that could be read are in its buffer. */
 static void run_write(struct shard *shard, struct run *run, struct actions *out)
 {
+    const struct shard_volume *volume = shard_volume(shard, key_volume(run->key));
     uint32_t first = 0;
 
+    run->flush_failures = volume ? volume->flush_failures : 0;
     for (uint32_t i = 0; i <= run->count; i++) {
         if (i < run->count && !(run->bad_mask >> i & 1))
             continue;
@@ -362,7 +364,7 @@ void destage_write_done(struct shard *shard, const struct event *event, struct a
 
             /* Superseded while it was written: the newer record is destaged in its turn. */
             if ((slot->bits & (SLOT_LINKED | SLOT_DIRTY)) == (SLOT_LINKED | SLOT_DIRTY))
-                destage_written(shard, run->slots[i]);
+                destage_written(shard, run->slots[i], run->flush_failures);
         }
         if (volume) {
             volume->counters.destage_blocks += action->count;

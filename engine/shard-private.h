@@ -231,7 +231,8 @@ struct run {
     uint64_t key;     /* first block */
     uint32_t count;
     uint32_t ios;
-    uint64_t bad_mask; /* blocks that could not be read from flash */
+    uint32_t flush_failures; /* the volume's when it began to write */
+    uint64_t bad_mask;       /* blocks that could not be read from flash */
     bool zero, hole;
     int error;
     unsigned char *buffer; /* REGION_BLOCKS blocks */
@@ -391,6 +392,7 @@ struct shard_volume {
     uint64_t dirty, lost, unreadable;
     uint64_t records_lost, records_lost_at; /* recovery: see recover-lost.c; offset on flash */
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
+    uint32_t flush_failures;                /* of the backing store, as the shard was told */
     uint64_t debt_lost_after, debt_lost;    /* fills with a debt between may be of lost writes */
     uint64_t backoff_until_ns, backoff_ns;  /* destage errors */
     bool failing;
@@ -763,7 +765,8 @@ enum flash_flush_purpose {
 void destage_flash_flush(enum flash_flush_purpose purpose, struct actions *out);
 void destage_watermark_flushed(struct shard *shard, int result);
 void destage_backing_flushed(struct shard *shard, const struct event *event, struct actions *out);
-bool destage_written(struct shard *shard, uint32_t slot); /* I4: queue for the next flush */
+void destage_written(struct shard *shard, uint32_t slot,
+                     uint32_t flush_failures); /* I4: queue for the next flush */
 void destage_flush_consider(struct shard *shard, struct actions *out);
 /* A destage write or a flush of the volume's backing store failed, or ended well. */
 void destage_volume_failed(struct shard *shard, struct shard_volume *volume, struct actions *out);

@@ -104,9 +104,10 @@ struct piece {
     uint32_t batches;      /* batches under way that carry blocks of it */
     uint8_t state;         /* 0 when the caller first submits it */
     uint8_t active, around, held;
-    uint8_t rerouted;    /* the flash failed under it: it goes to the backing store instead */
-    uint8_t resumed;     /* 0 when the caller first submits it */
-    uint32_t generation; /* of its region's writes when a read began */
+    uint8_t rerouted;        /* the flash failed under it: it goes to the backing store instead */
+    uint8_t resumed;         /* 0 when the caller first submits it */
+    uint32_t generation;     /* of its region's writes when a read began */
+    uint32_t flush_failures; /* the volume's when a write-through write began */
     uint32_t slots[REGION_BLOCKS]; /* where its blocks were appended */
 };
 

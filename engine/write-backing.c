@@ -34,6 +34,7 @@ static bool through_current(const struct shard *shard, const struct piece *piece
 
 void write_through_start(struct shard *shard, struct piece *piece, struct actions *out)
 {
+    const struct shard_volume *volume = shard_volume(shard, piece->volume);
     uint32_t first = 0;
 
     if (!backing_write_begin(shard, piece)) {
@@ -42,6 +43,7 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
         return;
     }
     piece->state = WRITE_THROUGH;
+    piece->flush_failures = volume ? volume->flush_failures : 0;
     for (uint32_t i = 0; i <= piece->count; i++) {
         /* A block that was written again meanwhile is the newer write's to bring to the store. */
         if (i < piece->count && through_current(shard, piece, i))
@@ -63,7 +65,7 @@ static void through_done(struct shard *shard, struct piece *piece, const struct 
 
     for (uint32_t i = action->first; i < (uint32_t)action->first + action->count; i++)
         if ((event->result >= 0 || MUTANT(117)) && through_current(shard, piece, i))
-            destage_written(shard, piece->slots[i]);
+            destage_written(shard, piece->slots[i], piece->flush_failures);
     if (piece->ios > 0)
         return;
     backing_write_end(shard, piece);

@@ -217,6 +217,42 @@ START_TEST(an_unreadable_dirty_block_is_alone)
 }
 END_TEST
 
+/* A flush of the backing store fails, and drops what was written before: a block, too, whose write
+ * is still under way as far as the shard knows.  The next flush does not bring it back. */
+START_TEST(a_failed_flush_takes_back_writes_under_way)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 12);
+
+    host->backing_error = -EIO; /* until they end */
+    host->backing_error_ns = 20 * MS;
+    ck_assert_int_eq(host_write(host, 5000, 1, 0, 0, 0), 0);
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 10 * MS);
+    ck_assert_uint_eq(host->late_count, 1);
+    host->backing_error_ns = 10000 * MS;
+    ck_assert_int_eq(host_write(host, 0, 1, 0, 0, 0), 0);
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 5 * MS);
+    ck_assert_uint_eq(host->late_count, 2);
+    host->backing_error = 0;
+    host_idle(host, 10 * MS);
+    ck_assert_uint_eq(host->late_count, 1);
+
+    host->backing_error = -EIO;
+    host->backing_error_ns = 0;
+    host->backing_flushes = 0;
+    host_idle(host, 3000 * MS);
+    ck_assert_uint_gt(host->backing_flushes, 0);
+    ck_assert_uint_eq(host->late_count, 1);
+    host->backing_error = 0;
+    host_idle(host, 10000 * MS);
+    ck_assert_uint_eq(host->late_count, 0);
+    host_destage_all(host);
+    ck_assert_int_eq(memcmp(host->backing, host->model, BLOCK_BYTES), 0);
+    host_free(host);
+}
+END_TEST
+
 START_TEST(an_unreadable_clean_block_is_alone)
 {
     struct host *host = host_new(MODE_WRITE_BACK, false, 6);
@@ -549,6 +585,7 @@ int main(void)
     tcase_add_loop_test(cases, a_failed_batch_finds_room_behind_a_lost_block, 0, 2);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, an_unreadable_dirty_block_is_alone);
+    tcase_add_test(cases, a_failed_flush_takes_back_writes_under_way);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
     tcase_add_test(cases, worn_out_flash_takes_no_writes_after_a_restart);
     tcase_add_loop_test(cases, a_cache_of_clean_blocks_is_not_full, 0, 2);
