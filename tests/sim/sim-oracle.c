@@ -18,9 +18,12 @@ struct volume {
     struct oracle_volume config;
     uint64_t unit_count;
     uint32_t unit_sectors;
-    uint64_t flushed;    /* when the last flush that ended was sent */
-    uint32_t *ids;       /* plain contents: unit_sectors per unit */
-    uint16_t *reads;     /* in flight, per unit */
+    uint64_t flushed; /* when the last flush that ended was sent */
+    uint32_t *ids;    /* plain contents: unit_sectors per unit */
+    uint16_t *reads;  /* in flight, per unit */
+    /* Per unit: it was once written in part over something unknown.  What came of that has no name,
+     * may be on the backing store, and comes back whenever nothing is known any more. */
+    bool *nameless;
     struct unit **units; /* NULL: plain */
     struct unit *first;
 };
@@ -140,6 +143,7 @@ static void volumes_free(struct oracle *oracle)
         }
         free(volume->ids);
         free(volume->reads);
+        free(volume->nameless);
         free(volume->units);
     }
     oracle->volume_count = 0;
@@ -178,6 +182,7 @@ void oracle_reset(struct oracle *oracle, const struct oracle_volume *volumes, ui
         volume->first = NULL;
         volume->ids = allocate(volume->unit_count * volume->unit_sectors, sizeof(uint32_t));
         volume->reads = allocate(volume->unit_count, sizeof(uint16_t));
+        volume->nameless = allocate(volume->unit_count, sizeof(bool));
         volume->units = allocate(volume->unit_count, sizeof(struct unit *));
     }
 }
@@ -232,9 +237,11 @@ void oracle_write_begin(struct oracle *oracle, struct oracle_op *op)
     op->id = op->zeros ? CONTENT_ZEROS : oracle->next_id++;
     for (uint64_t index = span.first; index <= span.last; index++) {
         struct unit_pending pending = {.begun = op->begun, .id = op->id, .fua = op->fua};
+        struct unit *unit = unit_get(oracle, op->volume, index);
 
         cover(op, index * bytes, (index + 1) * bytes, &pending);
-        unit_write_begin(unit_get(oracle, op->volume, index), &pending);
+        unit_write_begin(unit, &pending);
+        oracle->volumes[op->volume].nameless[index] |= unit->unknown && unit->garbage;
     }
 }
 
@@ -535,7 +542,8 @@ static void doubt(struct oracle *oracle, uint16_t number, uint64_t offset, uint6
         struct unit *unit = unit_get(oracle, number, index);
 
         /* Neither a read nor a write that is under way tells what is there afterwards. */
-        unit_doubt(unit, garbage || unit->pending_mask != 0);
+        unit_doubt(unit,
+                   garbage || unit->pending_mask != 0 || oracle->volumes[number].nameless[index]);
         unit->changed = unit->ended = oracle->clock;
         unit->discards += (uint32_t)discards;
         if (discards < 0)

@@ -512,6 +512,29 @@ START_TEST(discarded_blocks_may_be_garbage_where_the_store_leaves_some)
 }
 END_TEST
 
+/* A part written over what nobody knows makes something that has no name; destaging may bring it to
+ * the store, and a later discard shows it again, though the block was known in between. */
+START_TEST(what_has_no_name_comes_back_with_a_discard)
+{
+    struct block mixture, known = {{0}};
+    struct oracle_op op;
+
+    memset(&mixture, 0xa7, sizeof(mixture));
+    discard(BLOCKS, false);
+    ck_assert(!oracle_matches(oracle, BLOCKS, 0, mixture.data));
+    op = write_at(BLOCKS, 100, 100);
+    lay(&mixture, &op, 0);
+    op = write_at(BLOCKS, 0, BLOCK_BYTES);
+    lay(&known, &op, 0);
+    ck_assert(!oracle_matches(oracle, BLOCKS, 0, mixture.data));
+    ck_assert(reads(BLOCKS, 0, &known));
+    flush(BLOCKS);
+    discard(BLOCKS, false);
+    ck_assert(reads(BLOCKS, 0, &mixture));
+    ck_assert(!reads(BLOCKS, 0, &known)); /* stays */
+}
+END_TEST
+
 /* A restart makes what it finds durable, but not what the backing store has in its cache. */
 START_TEST(discarded_blocks_stay_at_stake_until_a_flush)
 {
@@ -610,6 +633,7 @@ int main(void)
     tcase_add_test(cases, a_lost_record_shows_two_versions_until_a_write);
     tcase_add_test(cases, a_write_of_a_part_ends_the_choice);
     tcase_add_test(cases, discarded_blocks_may_be_garbage_where_the_store_leaves_some);
+    tcase_add_test(cases, what_has_no_name_comes_back_with_a_discard);
     tcase_add_test(cases, discarded_blocks_stay_at_stake_until_a_flush);
     tcase_add_test(cases, a_durable_write_ends_a_discard);
     tcase_add_test(cases, what_a_lost_cache_leaves);
