@@ -66,6 +66,54 @@ uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most)
     return kept;
 }
 
+/* In fractions of a use: so many hits go with a block for which the victim makes room.  Of a large
+ * segment a part is looked at. */
+#define COST_UNIT   16u
+#define COST_PARTS  8u
+#define COST_SLOTS  16u /* of each part */
+#define PEEK        16u /* segments to look ahead */
+#define PEEK_MARGIN COST_UNIT
+
+static uint32_t cull_cost(const struct shard *shard, uint32_t segment)
+{
+    uint32_t base = segment << shard->segment_shift, looked = 0, most, lost = 0;
+    uint32_t histogram[USE_MAX + 1] = {0}, part = shard->segment_slots / COST_PARTS;
+
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        if (part > COST_SLOTS && i % part == COST_SLOTS)
+            i += part - COST_SLOTS;
+        if (i >= shard->usable_end)
+            break;
+        looked++;
+        if (is_candidate(&shard->slots[base + i]))
+            histogram[shard->slots[base + i].bits & SLOT_USE]++;
+    }
+    most = looked * KEEP_PERCENT / 100;
+    looked -= most;
+    for (unsigned use = USE_MAX; use > 0; use--) {
+        uint32_t kept = histogram[use] < most ? histogram[use] : most;
+
+        most -= kept;
+        lost += (histogram[use] - kept) * use;
+    }
+    return lost * COST_UNIT / looked;
+}
+
+bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment)
+{
+    uint32_t cost = cull_cost(shard, segment);
+
+    for (uint32_t i = 0; i < PEEK && cost >= PEEK_MARGIN; i++) {
+        segment = shard->segments[segment].ring_next;
+        if (segment == NONE || shard->segments[segment].state != SEGMENT_CLOSED ||
+            shard->segments[segment].dirty > 0)
+            return false;
+        if (cull_cost(shard, segment) + PEEK_MARGIN < cost)
+            return true;
+    }
+    return false;
+}
+
 /* ---- time --------------------------------------------------------------------------------- */
 
 void heat_age(struct shard *shard)

@@ -17,8 +17,6 @@
 #include "common/crc32c.h"
 #include "engine/shard-private.h"
 
-#define KEEP_PERCENT \
-    60u /* of a segment are appended again at most: bounds the write amplification */
 #define IDLE_RETRY_NS UINT64_C(100000000)
 #define READY_BYTES   (32u << 20)
 #define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
@@ -324,7 +322,15 @@ static bool closing_in_flight(const struct shard *shard)
     return false;
 }
 
-static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
+/* Nobody waits for room, so that there is time to look for a better victim. */
+static bool may_pass(const struct shard *shard)
+{
+    return shard->ready_count >= READY_MIN / 2 + RESERVE_SEGMENTS && shard->stalled.count == 0 &&
+           !shard->batch_failed && shard->closing_count == 0;
+}
+
+/* `hot`: as there is nothing that could go instead of it, it has to be less hot the next time. */
+static void keep_start(struct shard *shard, uint32_t index, bool hot, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
 
@@ -359,7 +365,8 @@ static void keep_start(struct shard *shard, uint32_t index, struct actions *out)
         reclaim->ring_sequence = shard->segments[shard->open_segment].ring_sequence -
                                  (MUTANT(113) ? 0 : RING_SPACING) + ++reclaim->kept_since_open;
     }
-    lower_counters(shard, index);
+    if (hot)
+        lower_counters(shard, index);
     reclaim->keep = true;
     shard->segments[index].state = SEGMENT_VICTIM;
     reclaim_headers_start(shard, out);
@@ -437,15 +444,17 @@ static void choose(struct shard *shard, struct actions *out)
     if (census.dirty > 0 && census.stuck == census.dirty) {
         /* A dead backing store must not pin every segment with a block or two. */
         if (census.hot + census.dirty > most || census.copyable < census.dirty)
-            keep_start(shard, index, out);
+            keep_start(shard, index, true, out);
         else
             reclaim_start(shard, index, true, true, out);
     } else if (census.dirty > 0 &&
                !MUTANT(207)) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         reclaim_retry(shard, RETRY_NS);
+    } else if (may_pass(shard) && heat_cheaper_ahead(shard, index)) {
+        keep_start(shard, index, false, out);
     } else if ((hot = heat_cull(shard, index, most)) == NONE) {
-        keep_start(shard, index, out);
+        keep_start(shard, index, true, out);
     } else {
         reclaim_start(shard, index, hot > 0, false, out);
     }

@@ -588,6 +588,10 @@ bool heat_admits(const struct shard *shard, unsigned use, bool sequential);
 /* Chooses at most `most` clean blocks of the victim that are to be appended again: the use counters
  * of the others are 0 then.  Returns their number; NONE: too many blocks are used too often. */
 uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most);
+/* Whether one of the next segments in the ring would cost clearly fewer hits than this one. */
+bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment);
+#define KEEP_PERCENT \
+    60u /* of a victim are appended again at most: bounds the write amplification */
 void heat_age(struct shard *shard); /* now and then, not for hits */
 
 void ghost_add(struct shard *shard, uint64_t key, unsigned use); /* 0: nothing to remember */
