@@ -81,8 +81,9 @@ static void end_backing(struct core *core, struct flush_coordinator *coordinator
     (void)core;
     if (result == 0)
         atomic_store(&volume->volume.backing_flushed, volume->flush_covers);
-    else if (atomic_load(&volume->volume.backing_writes) ==
-             atomic_load(&volume->volume.backing_flushed))
+    else if (atomic_load(&volume->volume.backing_waiting) == 0 &&
+             atomic_load(&volume->volume.backing_writes) ==
+                 atomic_load(&volume->volume.backing_flushed))
         flush_party_excuse(coordinator, &volume->clients);
     if (result != 0)
         log_warning("the backing store failed a flush", LOG_STR("volume", volume->volume.name),

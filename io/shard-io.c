@@ -232,11 +232,12 @@ static void backing_done(struct core *core, struct backing_io *backing, int resu
     struct cache_volume *volume = io->volume;
     bool reads = action->kind == ACTION_READ_BACKING;
 
-    /* Whatever is not destaging is not covered by a log record that waits for a flush. */
-    if (volume != NULL && is_client_io(action))
-        atomic_fetch_sub_explicit(&volume->volume.backing_waiting, 1, memory_order_relaxed);
+    /* Whatever is not destaging is not covered by a log record that waits for a flush.  It counts
+     * before it ends: a flush that fails meanwhile may have dropped it (cache-flush.c). */
     if (!reads && !(action->flags & ACTION_BACKGROUND) && volume != NULL)
         atomic_fetch_add(&volume->volume.backing_writes, 1);
+    if (volume != NULL && is_client_io(action))
+        atomic_fetch_sub_explicit(&volume->volume.backing_waiting, 1, memory_order_release);
     if (reads && result == 0 && (action->flags & (ACTION_HEAD | ACTION_TAIL)))
         merge_edges(action);
     volume_io_end(io);
