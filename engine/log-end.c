@@ -212,6 +212,50 @@ static struct batch **failed_next(struct shard *shard)
     return link;
 }
 
+/* Closing, and nothing of it is under way but batches that failed. */
+static bool segment_waits(const struct shard *shard, uint32_t index)
+{
+    uint32_t failed = 0;
+
+    for (uint32_t i = 0; i < shard->batch_count; i++)
+        failed += shard->batches[i].segment == index && shard->batches[i].state == BATCH_FAILED;
+    return shard->segments[index].state == SEGMENT_CLOSING && failed > 0 &&
+           failed == shard->segments[index].batches;
+}
+
+/* When all footer buffers belong to segments that wait for failed batches, and these for a buffer,
+ * one segment goes without a footer: recovery scans it. */
+static void footer_give_up(struct shard *shard)
+{
+    uint32_t waiting = FOOTER_BUFFERS;
+
+    for (uint32_t i = 0; i < FOOTER_BUFFERS; i++) {
+        uint32_t index = shard->footers[i].segment;
+
+        if (index == NONE)
+            return;
+        if (segment_waits(shard, index))
+            waiting = i;
+        else if (index != shard->open_segment)
+            return; /* its footer is on its way */
+    }
+    if (waiting == FOOTER_BUFFERS)
+        return;
+    shard->segments[shard->footers[waiting].segment].footer = FOOTER_NONE;
+    shard->footers[waiting].segment = NONE;
+}
+
+static bool failed_room(struct shard *shard, const struct batch *batch)
+{
+    uint32_t count = batch->header->entry_count;
+
+    if (shard->flash_failed || log_room(shard, count, true))
+        return true;
+    if (shard->ready_count > 0)
+        footer_give_up(shard);
+    return log_room(shard, count, true);
+}
+
 static void batch_failed_retry(struct shard *shard, struct actions *out)
 {
     struct batch **link;
@@ -219,7 +263,7 @@ static void batch_failed_retry(struct shard *shard, struct actions *out)
     while (!actions_full(out) && *(link = failed_next(shard))) {
         struct batch *batch = *link;
 
-        if (!shard->flash_failed && !log_room(shard, batch->header->entry_count, true))
+        if (!failed_room(shard, batch))
             return;
         *link = batch->next;
         for (uint32_t i = 0; i < batch->header->entry_count; i++)
@@ -328,12 +372,24 @@ void log_close_segment(struct shard *shard, struct actions *out)
         log_segment_settled(shard, index, out);
 }
 
+static void segment_closed(struct shard *shard, uint32_t index)
+{
+    shard->segments[index].state = SEGMENT_CLOSED;
+    shard->closing_count--;
+    shard->unblock = true;
+    tick_want(shard, shard->now_ns);
+}
+
 /* All its batches ended.  The footer vouches for data, so these must be durable first. */
 void log_segment_settled(struct shard *shard, uint32_t index, struct actions *out)
 {
     struct segment *segment = &shard->segments[index];
     struct action *action;
 
+    if (segment->footer == FOOTER_NONE) {
+        segment_closed(shard, index);
+        return;
+    }
     if (!shard->config.flash_volatile || MUTANT(11)) {
         log_footer_write(shard, &shard->footers[segment->footer], out);
         return;
@@ -406,11 +462,8 @@ void log_footer_done(struct shard *shard, struct footer_buffer *buffer, int resu
         segment->untrusted = false;
         shard->untrusted_count--;
     }
-    segment->state = SEGMENT_CLOSED;
+    segment_closed(shard, buffer->segment);
     buffer->segment = NONE;
-    shard->closing_count--;
-    shard->unblock = true;
-    tick_want(shard, shard->now_ns);
 }
 
 /* ---- background ------------------------------------------------------------------------- */

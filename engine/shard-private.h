@@ -151,7 +151,7 @@ struct segment {
     uint8_t state;
     bool failed;    /* a write to it failed: retire it instead of reusing it */
     bool untrusted; /* ... a batch, and no footer says yet that its entries do not count */
-    uint8_t footer; /* OPEN, CLOSING: index of its footer buffer */
+    uint8_t footer; /* OPEN, CLOSING: index of its footer buffer, or FOOTER_NONE: it gets none */
     uint8_t found;  /* recovery: enum found_bits */
 };
 
@@ -159,6 +159,7 @@ struct segment {
 #define RING_SPACING     65536u
 #define RING_MAX         (UINT64_MAX / 2) /* recovery believes no larger place: there is room behind it */
 #define RESERVE_SEGMENTS 2u               /* only reclaim may open these (C10) */
+#define FOOTER_NONE      UINT8_MAX
 #define FOOTER_BUFFERS   4u
 
 /* Generations are session << GENERATION_SESSION_SHIFT | count. */

@@ -420,6 +420,77 @@ START_TEST(batches_that_failed_keep_their_order)
 }
 END_TEST
 
+struct writes { /* of flash, under way */
+    struct action list[64];
+    bool ended[64];
+    uint32_t count;
+};
+
+static void writes_step(struct host *host, struct writes *writes, const struct event *event)
+{
+    struct actions out;
+
+    shard_step(host->shard, host->now_ns, event, 1, &out);
+    for (uint32_t i = 0; i < out.count; i++)
+        if (out.list[i].kind == ACTION_WRITE_FLASH)
+            writes->list[writes->count++] = out.list[i];
+    ck_assert_uint_lt(writes->count, 48);
+}
+
+static void writes_end(struct host *host, struct writes *writes, uint32_t i, int result)
+{
+    writes->ended[i] = true;
+    if (result == 0)
+        land(host, &writes->list[i]);
+    writes_step(
+        host, writes,
+        &(struct event){.kind = EVENT_IO_DONE, .result = result, .action = &writes->list[i]});
+}
+
+/* Batches fail in as many segments as can be closing at once.  Each segment waits for its batch, and that
+ * for a segment with a buffer for its footer. */
+START_TEST(batches_that_failed_in_all_closing_segments_are_appended_again)
+{
+    static unsigned char data[56 * BLOCK_BYTES];
+    static struct piece pieces[16];
+    struct host *host = host_new(MODE_WRITE_BACK, false, 14);
+    struct writes writes = {.count = 0};
+    uint32_t sent = 0, failed = 0;
+
+    for (; sent < 16; sent++) {
+        pieces[sent] = (struct piece){.op = PIECE_WRITE,
+                                      .volume = HOST_VOLUME,
+                                      .count = 56,
+                                      .epoch = 1,
+                                      .block = sent * REGION_BLOCKS,
+                                      .data = data};
+        for (uint32_t i = 0; i < 56; i++)
+            pieces[sent].crc[i] = crc32c(0, data, BLOCK_BYTES);
+        memset(host->model + pieces[sent].block * BLOCK_BYTES, 0, sizeof(data));
+        writes_step(host, &writes, &(struct event){.kind = EVENT_REQUEST, .piece = &pieces[sent]});
+        writes_step(host, &writes, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX});
+    }
+    for (uint32_t i = 0; i < writes.count; i++) /* one in each, what is appended again, too */
+        if (writes.list[i].length > HOST_SEGMENT / 2) {
+            writes_end(host, &writes, i, -EIO);
+            failed++;
+        }
+    writes_end(host, &writes, 1, -EIO); /* the first one's segment still has another */
+    ck_assert_uint_eq(failed, 4);
+    for (uint32_t i = 0; i < writes.count; i++)
+        if (!writes.ended[i])
+            writes_end(host, &writes, i, 0);
+    host_idle(host, 5000 * MS);
+    for (uint32_t i = 0; i < sent; i++)
+        ck_assert_int_eq(host_read(host, i * REGION_BLOCKS, REGION_BLOCKS, 0), 0);
+    ck_assert_int_eq(host_write(host, 0, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint32_t i = 0; i < sent; i++)
+        ck_assert_int_eq(host_read(host, i * REGION_BLOCKS, REGION_BLOCKS, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 /* A write is in two batches when the flash fails, and the end of the first is known.  Until the other
  * ends, nobody may merge with what the write replaces: it would go over it. */
 START_TEST(a_write_that_lost_one_of_its_batches_is_not_overtaken)
@@ -581,6 +652,7 @@ int main(void)
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
     tcase_add_test(cases, batches_that_failed_keep_their_order);
+    tcase_add_test(cases, batches_that_failed_in_all_closing_segments_are_appended_again);
     tcase_add_test(cases, a_write_that_lost_one_of_its_batches_is_not_overtaken);
     tcase_add_loop_test(cases, a_failed_batch_finds_room_behind_a_lost_block, 0, 2);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
