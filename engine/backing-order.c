@@ -78,9 +78,15 @@ bool backing_busy(const struct shard *shard, uint64_t key, uint32_t count)
            (readers_overlap(shard, key, count) && !MUTANT(102));
 }
 
+bool backing_write_fits(const struct shard *shard, const struct piece *piece)
+{
+    return shard->writing_count < WRITING_MAX &&
+           !backing_busy(shard, piece_key(piece), piece->count);
+}
+
 bool backing_write_begin(struct shard *shard, struct piece *piece)
 {
-    if (shard->writing_count == WRITING_MAX || backing_busy(shard, piece_key(piece), piece->count))
+    if (!backing_write_fits(shard, piece))
         return false;
     shard->writing[shard->writing_count++] = piece;
     return true;

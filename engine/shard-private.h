@@ -727,7 +727,8 @@ bool backing_read_waits(const struct shard *shard, const struct piece *piece);
 bool backing_writers_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 /* Backing reads or writes under way of any of these blocks: no write may start. */
 bool backing_busy(const struct shard *shard, uint64_t key, uint32_t count);
-/* A backing write of the piece's blocks may start now; ends with backing_write_end. */
+/* A backing write of the piece's blocks may start now; _begin starts it, until backing_write_end. */
+bool backing_write_fits(const struct shard *shard, const struct piece *piece);
 bool backing_write_begin(struct shard *shard, struct piece *piece);
 void backing_write_end(struct shard *shard, struct piece *piece);
 

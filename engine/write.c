@@ -402,6 +402,21 @@ static void unstall(struct shard *shard, struct piece **link)
         volume->stalled--;
 }
 
+/* Once volumes go on without the flash.  What waits for others at the backing store lets nobody else
+ * go ahead over its blocks: it may be the merge of a part with what the other replaced. */
+static bool may_pass(const struct shard *shard, const struct piece *piece)
+{
+    const struct shard_volume *volume = shard_volume(shard, piece->volume);
+
+    if (!volume)
+        return true;
+    for (const struct piece *earlier = shard->stalled.first; earlier != piece;
+         earlier = earlier->next)
+        if (piece_overlaps(earlier, piece_key(piece), piece->count))
+            return false;
+    return volume->pass && backing_write_fits(shard, piece);
+}
+
 /* First come, first served; but a volume at its limit does not hold up the others. */
 static void stalled_retry(struct shard *shard, struct actions *out)
 {
@@ -410,9 +425,7 @@ static void stalled_retry(struct shard *shard, struct actions *out)
     shard->room_short = false;
     while ((piece = *link) && !actions_full(out)) {
         if (shard->flash_failed) {
-            const struct shard_volume *volume = shard_volume(shard, piece->volume);
-
-            if (volume && !volume->pass) {
+            if (!may_pass(shard, piece)) {
                 link = &piece->next;
                 continue;
             }

@@ -310,23 +310,71 @@ static struct action step_for(struct host *host, const struct event *event, unsi
     ck_abort_msg("action %u does not come", kind);
 }
 
-static struct action append_write(struct host *host, struct piece *piece)
+static struct action append_blocks(struct host *host, struct piece *piece, uint64_t block,
+                                   uint16_t count)
 {
     static struct actions out;
-    static unsigned char data[2 * BLOCK_BYTES];
+    static unsigned char data[3 * BLOCK_BYTES];
 
     *piece = (struct piece){.op = PIECE_WRITE,
                             .volume = HOST_VOLUME,
-                            .count = 1,
+                            .count = count,
                             .epoch = 1,
-                            .block = 5,
+                            .block = block,
                             .data = data + BLOCK_BYTES};
-    piece->crc[0] = crc32c(0, piece->data, BLOCK_BYTES);
+    for (uint16_t i = 0; i < count; i++)
+        piece->crc[i] = crc32c(0, piece->data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
     shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = piece}, 1,
                &out);
     return step_for(host, &(struct event){.kind = EVENT_SEAL, .core = UINT16_MAX},
                     ACTION_WRITE_FLASH);
 }
+
+static struct action append_write(struct host *host, struct piece *piece)
+{
+    return append_blocks(host, piece, 5, 1);
+}
+
+static unsigned count_kind(const struct actions *out, unsigned kind)
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < out->count; i++)
+        count += out->list[i].kind == kind;
+    return count;
+}
+
+/* The same with a third that keeps the earlier one from starting, and not the later one. */
+START_TEST(writes_under_a_failing_flash_do_not_overtake_who_waits)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 9);
+    struct piece other, first, second;
+    struct action writes[] = {append_blocks(host, &other, 4, 1), append_blocks(host, &first, 4, 2),
+                              append_blocks(host, &second, 5, 1)};
+    struct action store;
+    struct actions out;
+
+    shard_flash_lost(host->shard);
+    for (unsigned i = 0; i < 3; i++)
+        shard_step(host->shard, host->now_ns,
+                   &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &writes[i]}, 1,
+                   &out);
+    shard_pass_through(host->shard, HOST_VOLUME);
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_TICK}, 1, &out);
+    ck_assert_uint_eq(count_kind(&out, ACTION_WRITE_BACKING), 1);
+    for (uint32_t i = 0; i < out.count; i++)
+        if (out.list[i].kind == ACTION_WRITE_BACKING)
+            store = out.list[i];
+    ck_assert_ptr_eq(store.owner, &other);
+    store = step_for(host, &(struct event){.kind = EVENT_IO_DONE, .action = &store},
+                     ACTION_WRITE_BACKING);
+    ck_assert_ptr_eq(store.owner, &first);
+    store = step_for(host, &(struct event){.kind = EVENT_IO_DONE, .action = &store},
+                     ACTION_WRITE_BACKING);
+    ck_assert_ptr_eq(store.owner, &second);
+    host_free(host);
+}
+END_TEST
 
 /* Two writes of a block are on their way to flash when it fails, the later one's end comes first.
  * To the backing store they go in the order of the log: the earlier one may be the merge of a part
@@ -651,6 +699,7 @@ int main(void)
     tcase_add_test(cases, pauses_are_shorter_than_the_patience_of_writers);
     tcase_add_test(cases, fills_of_lost_writes_do_not_reach_flash);
     tcase_add_test(cases, writes_under_a_failing_flash_keep_their_order);
+    tcase_add_test(cases, writes_under_a_failing_flash_do_not_overtake_who_waits);
     tcase_add_test(cases, batches_that_failed_keep_their_order);
     tcase_add_test(cases, batches_that_failed_in_all_closing_segments_are_appended_again);
     tcase_add_test(cases, a_write_that_lost_one_of_its_batches_is_not_overtaken);
