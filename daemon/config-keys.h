@@ -86,9 +86,8 @@
     X(sequential_cutoff, size, 0, CONFIG_TIB, NULL, "4M",                                        \
       "sequential reads and writes beyond this go around the cache; \"0\" for never")            \
     X(share_min, percent, 0, 100, NULL, "0",                                                     \
-      "share of the cache that others cannot take; without effect in this version")              \
-    X(share_max, percent, 1, 100, NULL, "100",                                                   \
-      "share of the cache that it may take; without effect in this version")                     \
+      "share of the flash that other volumes cannot take from it")                               \
+    X(share_max, percent, 1, 100, NULL, "100", "share of the flash that it may take")            \
     X(backing_timeout, duration, 100, 86400000, NULL, "30s",                                     \
       "time after which a request to the backing store has failed")
 

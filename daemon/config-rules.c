@@ -279,22 +279,6 @@ static void check_ublk(const struct config *config, unsigned index, struct confi
     }
 }
 
-/* What the keys promise and this version cannot do. */
-static void check_available(const struct config_volume *volume, unsigned index,
-                            struct config_report *report)
-{
-    char path[CONFIG_PATH_BYTES];
-
-    if (volume->share_min != 0)
-        config_report_warning(report, place(volume->setting, "share_min"),
-                              volume_path(path, index, "share_min"),
-                              "shares have no effect in this version");
-    if (volume->share_max != 100)
-        config_report_warning(report, place(volume->setting, "share_max"),
-                              volume_path(path, index, "share_max"),
-                              "shares have no effect in this version");
-}
-
 static void check_destage(const struct config_volume *volume, unsigned index,
                           struct config_report *report)
 {
@@ -344,7 +328,6 @@ static void check_volumes(const struct config *config, struct config_report *rep
         if (config->volumes[i].backing != NULL)
             check_backing(config, i, report);
         check_ublk(config, i, report);
-        check_available(&config->volumes[i], i, report);
         check_destage(&config->volumes[i], i, report);
     }
     check_shares(config, report);

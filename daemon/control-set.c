@@ -95,6 +95,8 @@ static void put_in_force(struct service *service, struct volume *volume,
 {
     struct volume_settings settings = {.mode = (uint8_t)wanted->mode,
                                        .dirty_max_percent = wanted->dirty_max,
+                                       .share_min_percent = wanted->share_min,
+                                       .share_max_percent = wanted->share_max,
                                        .sequential_cutoff_bytes = wanted->sequential_cutoff};
     uint8_t from = volume->mode;
 

@@ -228,6 +228,10 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     json_object_set_new(json, "mode_requested", json_string(transition_mode_name(volume->mode)));
     json_object_set_new(json, "transition", transition_json(service->transitions, volume));
     json_object_set_new(json, "dirty_max_percent", number(volume->dirty_max_percent));
+    json_object_set_new(json, "flash_bytes",
+                        number(cache_flash_blocks(service->cache, volume->id) << BLOCK_SHIFT));
+    json_object_set_new(json, "share_min_percent", number(volume->share_min_percent));
+    json_object_set_new(json, "share_max_percent", number(volume->share_max_percent));
     json_object_set_new(json, "sequential_cutoff_bytes", number(volume->sequential_cutoff_bytes));
     fill_pause_json(volume, json);
     if (cache_epochs(service->cache, volume, &epochs)) {

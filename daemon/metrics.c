@@ -31,7 +31,7 @@ struct snapshot {
         const struct volume *volume;
         struct counters counters;
         struct latency latencies[LATENCY_OPS][TIERS];
-        uint64_t dirty_blocks, lost_blocks;
+        uint64_t flash_blocks, dirty_blocks, lost_blocks;
         bool backing_up;
     } * volumes;
 };
@@ -186,6 +186,7 @@ static void each(FILE *out, const struct snapshot *snapshot, const char *name, c
 #define BLOCKS(counter) (f->counters.counter << BLOCK_SHIFT)
 
 FIGURE(size, f->volume->bytes)
+FIGURE(on_flash, f->flash_blocks << BLOCK_SHIFT)
 FIGURE(dirty, f->dirty_blocks << BLOCK_SHIFT)
 FIGURE(lost, f->lost_blocks << BLOCK_SHIFT)
 FIGURE(backing_up, f->backing_up)
@@ -212,6 +213,8 @@ static void write_volumes(FILE *out, const struct snapshot *s)
 {
     family(out, "volume_size_bytes", "gauge", "bytes", "size of the volume");
     each(out, s, "volume_size_bytes", "", size);
+    family(out, "cached_bytes", "gauge", "bytes", "what the flash has of the volume");
+    each(out, s, "cached_bytes", "", on_flash);
     family(out, "dirty_bytes", "gauge", "bytes", "what only the flash has");
     each(out, s, "dirty_bytes", "", dirty);
     family(out, "lost_bytes", "gauge", "bytes", "of these, what failed its checksum");
@@ -341,6 +344,7 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
         figures->volume = volume;
         cache_counters(cache, volume->id, &figures->counters);
         latencies_read(cache, volume->id, figures->latencies);
+        figures->flash_blocks = cache_flash_blocks(cache, volume->id);
         figures->dirty_blocks = cache_dirty_blocks(cache, volume->id);
         figures->lost_blocks = cache_lost_blocks(cache, volume->id);
         figures->backing_up = control_backing_is_up(service, volume);

@@ -146,13 +146,19 @@ static void change_settings(struct plan *plan, struct volume *volume)
     settings_apply(plan->service->settings, &wanted);
     settings = (struct volume_settings){.mode = (uint8_t)wanted.mode,
                                         .dirty_max_percent = wanted.dirty_max,
+                                        .share_min_percent = wanted.share_min,
+                                        .share_max_percent = wanted.share_max,
                                         .sequential_cutoff_bytes = wanted.sequential_cutoff};
     if (settings.mode == volume->mode && settings.dirty_max_percent == volume->dirty_max_percent &&
+        settings.share_min_percent == volume->share_min_percent &&
+        settings.share_max_percent == volume->share_max_percent &&
         settings.sequential_cutoff_bytes == volume->sequential_cutoff_bytes)
         return;
     log_notice("a volume's policy is changed", LOG_STR("volume", volume->name),
                LOG_STR("mode", transition_mode_name(settings.mode)),
                LOG_UINT("dirty_max", settings.dirty_max_percent),
+               LOG_UINT("share_min", settings.share_min_percent),
+               LOG_UINT("share_max", settings.share_max_percent),
                LOG_UINT("sequential_cutoff", settings.sequential_cutoff_bytes));
     cache_volume_set(plan->service->cache, volume, &settings);
     if (from != volume->mode)

@@ -13,14 +13,19 @@
  *                    the bar with them, a bit at a time
  */
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 #define BAR_MIN    2u  /* used again at all */
 #define AGE_ROUNDS 5u  /* block accesses for each slot between two halvings */
 #define AGE_SLOTS  64u /* halved in a step */
 
-bool heat_admits(const struct shard *shard, unsigned use, bool sequential)
+bool heat_admits(const struct shard *shard, const struct slot *frame)
 {
-    return use >= BAR_MIN + sequential && use >= shard->heat.bar;
+    unsigned use = frame->bits & SLOT_USE, least = BAR_MIN + !!(frame->bits & FRAME_SEQUENTIAL);
+    uint64_t key = slot_key(frame);
+
+    return use >= least && (use >= shard->heat.bar || share_owed(shard, key)) &&
+           !share_full(shard, key);
 }
 
 /* ---- victims ------------------------------------------------------------------------------ */
@@ -31,29 +36,54 @@ static bool is_candidate(const struct slot *slot)
            SLOT_LINKED;
 }
 
+uint32_t heat_owed(const struct shard *shard, uint32_t segment)
+{
+    uint32_t base = segment << shard->segment_shift, owed = 0;
+    struct share_spare spare;
+
+    /* When all that is left is owed to somebody, somebody gets less. */
+    if (!shard->shares || shard->reclaim.fruitless_rounds > 0)
+        return 0;
+    share_spare(shard, &spare);
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
+        if (is_candidate(&shard->slots[base + i]))
+            owed += !share_spare_take(shard, &spare, slot_key(&shard->slots[base + i]));
+    return owed;
+}
+
 /* From the most used ones down to a level that does not fit any more.  Of that level only as many as
  * fit stay, and only if they were used again. */
 uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most)
 {
     uint32_t base = segment << shard->segment_shift, kept = 0, ties = 0;
+    uint32_t owed = heat_owed(shard, segment);
     uint32_t histogram[USE_MAX + 1] = {0};
     unsigned bar = USE_MAX + 1;
+    struct share_spare spare;
 
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++)
         if (is_candidate(&shard->slots[base + i]))
-            histogram[shard->slots[base + i].bits & SLOT_USE]++;
+            histogram[share_use(shard, &shard->slots[base + i])]++;
+    assert(owed <= most);
     if (histogram[USE_MAX] > most)
         return NONE;
+    most -= owed;
+    share_spare(shard, &spare);
     while (bar > 1 && kept + histogram[bar - 1] <= most)
         kept += histogram[--bar];
     if (bar > BAR_MIN)
         ties = most - kept;
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
         struct slot *slot = &shard->slots[base + i];
-        unsigned use = slot->bits & SLOT_USE;
+        unsigned use = share_use(shard, slot);
 
         if (!is_candidate(slot) || use >= bar)
             continue;
+        if (owed > 0 && !share_spare_take(shard, &spare, slot_key(slot))) {
+            slot->bits |= (slot->bits & SLOT_USE) == 0; /* it stays, whether it was used or not */
+            kept++;
+            continue;
+        }
         if (use == bar - 1 && ties > 0) {
             ties--;
             kept++;
@@ -62,7 +92,7 @@ uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most)
         ghost_add(shard, slot_key(slot), use);
         slot->bits &= (uint16_t)~SLOT_USE;
     }
-    shard->heat.bar = bar;
+    shard->heat.bar = bar < USE_MAX ? bar : USE_MAX;
     return kept;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "common/hash.h"
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 static uint32_t *bucket_of(const struct shard *shard, uint64_t key)
 {
@@ -202,6 +203,7 @@ void index_drop(struct shard *shard, uint32_t id)
     if (slot->bits & SLOT_DIRTY)
         slot_clean(shard, id);
     index_remove(shard, id);
+    share_take(shard, slot_key(slot));
     slot->bits &= SLOT_DESTAGING; /* the run that has it will see that it is not linked any more */
     assert(segment->live > 0);
     segment->live--;
@@ -221,6 +223,7 @@ void index_publish(struct shard *shard, uint32_t id)
     slot->bits &= (uint16_t)~SLOT_PENDING;
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
+    share_add(shard, key);
     for (uint32_t other = *bucket_of(shard, key); other != NONE; other = next) {
         const struct slot *o = &shard->slots[other];
 

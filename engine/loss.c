@@ -10,6 +10,7 @@
  * exact as long as it counts.
  */
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 #define LIST_SLOTS 8192u /* looked at in one call */
 
@@ -116,6 +117,7 @@ bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool z
     index_insert(shard, id, key);
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
+    share_add(shard, key);
     slot_dirty(shard, id);
     return true;
 }

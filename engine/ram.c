@@ -14,6 +14,7 @@
  */
 #include "common/hash.h"
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 #define RESERVE_FRAMES 512u
 #define NEAR_ACCESSES  64u /* hits so soon after the fill are one request in pieces */
@@ -32,7 +33,7 @@ static bool flash_has_room(const struct shard *shard, const struct slot *slot)
 
     free += shard->ready_count > ready ? shard->ready_count - ready : 0;
     return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) && !shard->flash_failed &&
-           !shard->held && !shard->stopping;
+           !shard->held && !shard->stopping && !share_full(shard, slot_key(slot));
 }
 
 static void frame_written(struct shard *shard, uint32_t id)
@@ -213,8 +214,7 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     room = flash_has_room(shard, slot);
     if (room && slot->bits & FRAME_UNWRITTEN && !log_room_idle(shard))
         return;
-    if (!on_flash &&
-        (room || heat_admits(shard, slot->bits & SLOT_USE, slot->bits & FRAME_SEQUENTIAL)) &&
+    if (!on_flash && (room || heat_admits(shard, slot)) &&
         frame_promote(shard, id, !again, !room, out))
         return;
     if (again)

@@ -451,7 +451,8 @@ static void choose(struct shard *shard, struct actions *out)
                !MUTANT(207)) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         reclaim_retry(shard, RETRY_NS);
-    } else if (may_pass(shard) && heat_cheaper_ahead(shard, index)) {
+    } else if (heat_owed(shard, index) > most ||
+               (may_pass(shard) && heat_cheaper_ahead(shard, index))) {
         keep_start(shard, index, false, out);
     } else if ((hot = heat_cull(shard, index, most)) == NONE) {
         keep_start(shard, index, true, out);

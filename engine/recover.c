@@ -14,6 +14,7 @@
  */
 #include "common/crc32c.h"
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 void recovery_init(struct shard *shard)
 {
@@ -410,6 +411,7 @@ static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
     index_insert(shard, id, key);
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
+    share_add(shard, key);
     shard->recovery_entries++;
     if (dirty) {
         slot_dirty(shard, id);

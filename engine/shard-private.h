@@ -5,6 +5,7 @@
  *   index.c           slots and their hash chains: which record is a block's newest
  *   ram.c             RAM frames, promotion to flash
  *   heat.c            use counters: what enters flash, and what stays; ghost.c: of what left
+ *   share.c           what of the flash each volume may take, and cannot lose
  *   log.c             appending: batches and the open segment
  *   log-end.c         batches that are on flash or failed; closing segments
  *   read.c            reads, fills, healing
@@ -391,6 +392,9 @@ struct shard_volume {
     struct counters counters;
     struct mrc *mrc; /* NULL: nobody asks */
     uint64_t dirty, lost, unreadable;
+    uint64_t live;                 /* published slots */
+    uint64_t share_min, share_max; /* slots */
+    uint32_t dirty_limit_percent;
     uint64_t records_lost, records_lost_at; /* recovery: see recover-lost.c; offset on flash */
     uint64_t around_writes, around_flushed; /* unflushed writes on the backing store (hazard 8) */
     uint32_t flush_failures;                /* of the backing store, as the shard was told */
@@ -480,6 +484,7 @@ struct shard {
     uint32_t writing_count;
     bool unblock; /* something that `blocked` waits for has happened */
 
+    bool shares; /* some volume has one */
     uint64_t live_blocks, dirty_blocks;
     uint64_t lost_blocks; /* dirty and unreadable: only a rewrite helps */
     struct destage destage;
@@ -584,11 +589,14 @@ void ram_write(struct shard *shard, struct actions *out); /* to flash, what ther
 
 /* ---- heat.c, ghost.c ---------------------------------------------------------------------- */
 
-/* Whether a clean block that was used so often goes to flash when it leaves RAM. */
-bool heat_admits(const struct shard *shard, unsigned use, bool sequential);
+/* Whether the clean block in this frame goes to flash when it leaves RAM. */
+bool heat_admits(const struct shard *shard, const struct slot *frame);
 /* Chooses at most `most` clean blocks of the victim that are to be appended again: the use counters
  * of the others are 0 then.  Returns their number; NONE: too many blocks are used too often. */
 uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most);
+/* How many clean blocks of the segment must stay because of their volumes' shares; when that is more than
+ * may be appended again, the segment is no victim. */
+uint32_t heat_owed(const struct shard *shard, uint32_t segment);
 /* Whether one of the next segments in the ring would cost clearly fewer hits than this one. */
 bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment);
 #define KEEP_PERCENT \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A shard from outside: memory, events in, actions out, status. */
 #include "engine/shard-private.h"
+#include "engine/share.h"
 
 #define BUFFER_BYTES (SCRATCH_BYTES + BATCH_ENTRIES_MAX * BLOCK_BYTES)
 #define OWED_LOOKS   1024u /* at slots and clean segments, in one hold of the lock */
@@ -427,6 +428,9 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
         epochs_attach(shard, volume);
     if (fresh && policy->backing_debt)
         volume->around_writes = 1; /* hazard 13 */
+    if (fresh)
+        share_count(shard, volume);
+    share_set(shard);
     tick_want(shard, shard->now_ns);
 }
 
@@ -468,6 +472,13 @@ uint64_t shard_owed_blocks(const struct shard *shard, uint16_t id, uint32_t *cur
     if (*cursor >= shard->slot_count)
         *cursor = UINT32_MAX;
     return owed;
+}
+
+uint64_t shard_flash_blocks(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    return volume ? volume->live : 0;
 }
 
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)

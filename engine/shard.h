@@ -252,6 +252,8 @@ struct volume_policy {
     uint64_t blocks;    /* size, in 4 KiB blocks, rounded up */
     uint64_t floor_lsn; /* records at or below are dead (recovery) */
     uint32_t dirty_max_percent; /* of the shard's slots, high watermark of destaging; 0: 70 */
+    uint32_t share_min_percent; /* of the flash: what others cannot take from it */
+    uint32_t share_max_percent; /* what it may take; 0: 100 */
     uint64_t stall_timeout_ns;  /* -ENOSPC for a write that waited so long for space while the
                                    backing store fails; 0: 30 s */
 };
@@ -363,6 +365,8 @@ uint64_t shard_epoch_ended_ns(const struct shard *shard, uint16_t volume);
 #define VOLUME_ALL UINT16_MAX
 void shard_destage_all(struct shard *shard, uint16_t volume);
 uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
+uint64_t shard_flash_blocks(const struct shard *shard,
+                            uint16_t volume); /* on flash, dirty or not */
 
 /* Of the dirty blocks, those that the backing store was not sent: neither written to it, if only into
  * its volatile cache, nor on their way as part of a write that is not acknowledged before they are.

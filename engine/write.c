@@ -187,6 +187,7 @@ uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume
         (uint64_t)shard->config.segments * (shard->usable_end - SEGMENT_HEADER_SLOTS);
     uint32_t percent = volume->policy.dirty_max_percent ? volume->policy.dirty_max_percent : 70;
 
+    percent = percent < volume->dirty_limit_percent ? percent : volume->dirty_limit_percent;
     return capacity * percent / 100;
 }
 

@@ -73,6 +73,11 @@ uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
     return sum_blocks(cache, volume, shard_dirty_blocks);
 }
 
+uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume)
+{
+    return sum_blocks(cache, volume, shard_flash_blocks);
+}
+
 uint64_t cache_owed_blocks(struct cache *cache, uint16_t volume)
 {
     uint64_t sum = 0;

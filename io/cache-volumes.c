@@ -171,6 +171,8 @@ int cache_volume_create(struct cache *cache, const struct cache_volume_config *c
     volume->sequential_cutoff_bytes = config->sequential_cutoff_bytes;
     volume->backing_timeout_ns = config->backing_timeout_ns;
     volume->dirty_max_percent = config->dirty_max_percent;
+    volume->share_min_percent = config->share_min_percent;
+    volume->share_max_percent = config->share_max_percent;
     own->force =
         (config->discard_dirty ? ATTACH_DISCARD : 0u) | (config->trust_flash ? ATTACH_TRUST : 0u);
     atomic_init(&volume->epoch, 1);
@@ -294,6 +296,8 @@ struct volume_policy cache_volume_policy(const struct cache *cache,
         .blocks = (record->bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT,
         .floor_lsn = record->floor_lsn,
         .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,
+        .share_min_percent = own != NULL ? own->volume.share_min_percent : 0,
+        .share_max_percent = own != NULL ? own->volume.share_max_percent : 0,
         .stall_timeout_ns = own != NULL ? own->volume.backing_timeout_ns : 0,
     };
 }
@@ -326,6 +330,8 @@ void cache_volume_set(struct cache *cache, struct volume *volume,
     }
     volume->mode = settings->mode;
     volume->dirty_max_percent = settings->dirty_max_percent;
+    volume->share_min_percent = settings->share_min_percent;
+    volume->share_max_percent = settings->share_max_percent;
     volume->sequential_cutoff_bytes = settings->sequential_cutoff_bytes;
     pthread_mutex_lock(&cache->superblock.lock);
     own->record->mode = settings->mode; /* durable with the next commit; nothing relies on it */

@@ -24,7 +24,7 @@ struct cache_volume_config {
     uint8_t mode, destage;
     bool read_only, nbd;
     int ublk;
-    uint32_t dirty_max_percent;
+    uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     uint64_t sequential_cutoff_bytes, backing_timeout_ns;
     bool discard_dirty, trust_flash; /* docs/attachment.md: force, for this start */
 };
@@ -59,7 +59,8 @@ void cache_close(struct cache *cache);
 void cache_status(struct cache *cache, struct shard_status *sum);
 void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum);
 uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume);
-uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume); /* of these, unreadable ones */
+uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume); /* on flash, dirty or not */
+uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume);  /* of these, unreadable ones */
 uint64_t cache_unreadable_blocks(struct cache *cache,
                                  uint16_t volume);              /* the flash fails to read */
 bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to it does */
@@ -73,7 +74,7 @@ uint64_t cache_owed_blocks(struct cache *cache, uint16_t volume);
  * that is no core, one at a time. */
 struct volume_settings {
     uint8_t mode;
-    uint32_t dirty_max_percent;
+    uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     uint64_t sequential_cutoff_bytes;
 };
 void cache_volume_set(struct cache *cache, struct volume *volume,

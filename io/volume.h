@@ -26,7 +26,7 @@ struct volume {
     atomic_uint_fast64_t fill_paused_until_ns;
     _Atomic(uint64_t) sequential_cutoff_bytes; /* 0: off; may change at any time */
     uint64_t backing_timeout_ns;
-    uint32_t dirty_max_percent;
+    uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     struct backing *backing;
     /* Connections and devices that send it requests.  While it is leaving no further one may. */
     atomic_uint users;

@@ -277,6 +277,8 @@ void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
         .returns = world->attach.on && world->attach.plans[v].verdict == ATTACH_RETURNS,
         .blocks = volume->blocks,
         .dirty_max_percent = world->config.volumes[v].dirty_max_percent,
+        .share_min_percent = world->config.volumes[v].share_min_percent,
+        .share_max_percent = world->config.volumes[v].share_max_percent,
     };
 
     if (!volume->gone)

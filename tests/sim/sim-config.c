@@ -230,6 +230,18 @@ static void choose_drops(struct sim_config *config, uint64_t seed)
     }
 }
 
+static void choose_shares(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 9);
+
+    if (sim_random_percent(&random, 75))
+        return;
+    for (uint32_t i = 0; i < config->volume_count; i++) {
+        config->volumes[i].share_min_percent = PICK(&random, 0, 10, 40, 100);
+        config->volumes[i].share_max_percent = PICK(&random, 0, 5, 30, 100);
+    }
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -264,5 +276,6 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_faults(config, &random, choice);
     choose_ordered(config, seed, choice);
     choose_changes(config, seed);
+    choose_shares(config, seed);
     choose_drops(config, seed);
 }

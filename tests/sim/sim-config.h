@@ -33,7 +33,7 @@ struct sim_volume_config {
     uint64_t bytes;
     uint8_t mode;
     bool atomic_blocks, ordered;
-    uint32_t dirty_max_percent;
+    uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     struct disk_traits backing;
 };
 

@@ -32,6 +32,7 @@ struct host *host_new(enum volume_mode mode, bool flash_volatile, uint64_t seed)
 
     host->random = seed * 2654435761u + 1;
     host->now_ns = 1;
+    host->volume = HOST_VOLUME;
     host->config = (struct shard_config){.cores = 2,
                                          .segments = SEGMENTS,
                                          .segment_bytes = HOST_SEGMENT,
@@ -306,6 +307,8 @@ int host_boot(struct host *host)
     memset(host->memory, 0, shard_memory_bytes(&host->config));
     host->shard = shard_create(&host->config, host->memory);
     shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
+    if (host->other.present)
+        shard_volume_set(host->shard, HOST_OTHER, &host->other);
     for (int i = 0; (ready = shard_ready(host->shard)) == 0; i++) {
         ck_assert_int_lt(i, PATIENCE);
         step(host, &(struct event){.kind = EVENT_TICK});
@@ -334,7 +337,7 @@ static struct piece *piece_new(struct host *host, enum piece_op op, uint64_t blo
     memset(piece, 0xee, sizeof(*piece)); /* the shard must not rely on what it did not set */
     piece->op = (uint8_t)op;
     piece->flags = flags;
-    piece->volume = HOST_VOLUME;
+    piece->volume = host->volume;
     piece->count = (uint16_t)count;
     piece->head_bytes = piece->tail_bytes = 0;
     piece->core = 0;

@@ -10,6 +10,7 @@
 #include "engine/shard.h"
 
 #define HOST_VOLUME  1u
+#define HOST_OTHER   2u /* another one, when other.present, with the same blocks: to be read only */
 #define HOST_BLOCKS  8192u /* of the volume */
 #define HOST_QUEUE   65536u
 #define HOST_SEGMENT (256u << 10)
@@ -17,7 +18,8 @@
 struct host {
     struct shard *shard;
     struct shard_config config;
-    struct volume_policy policy;
+    struct volume_policy policy, other;
+    uint16_t volume; /* that requests are for */
     void *memory;
     unsigned char *flash, *backing, *model, *ram, *data;
     size_t flash_bytes;

@@ -209,8 +209,6 @@ static const struct bad bad_files[] = {
      "FILE:3: daemon.control: \"c\" does not begin with a slash; give the whole path\n"},
     {"cache = { flash = \"/f\"; ram = \"60T\"; };\n" VOLUME, NULL},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; share_min = 50; share_max = 40; } );\n",
-     "FILE:2: volumes[0].share_min: warning: shares have no effect in this version\n"
-     "FILE:2: volumes[0].share_max: warning: shares have no effect in this version\n"
      "FILE:2: volumes[0].share_min: 50 is more than share_max, 40; make it smaller\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; ublk = 0; },\n"
            "{ name = \"w\"; backing = \"/c\"; ublk = 0; } );\n",

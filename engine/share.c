@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shares: what a volume may take of the flash, and what the others must leave it.
+ *
+ *   at its maximum   -> nothing that was read enters flash, its dirty data are limited, and its blocks
+ *                       are the first to go when room is made
+ *   at its minimum,  -> blocks enter flash when they were used again, whatever the others' are, and
+ *   or below            none of them goes when room is made
+ *
+ * Blocks are counted on flash, clean and dirty; RAM is shared freely.
+ */
+#include "engine/share.h"
+#include "engine/shard-private.h"
+
+/* More in sum is promised to all in proportion: the log needs room to go round. */
+#define PROMISED_MAX_PERCENT 80u
+#define DIRTY_LEAST_PERCENT  5u
+#define DIRTY_MOST_PERCENT   95u
+
+/* Also one that is not there any more, whose blocks are. */
+static struct shard_volume *volume_any(const struct shard *shard, uint16_t id)
+{
+    uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
+
+    return index == UINT8_MAX ? NULL : &shard->volumes[index];
+}
+
+void share_add(struct shard *shard, uint64_t key)
+{
+    struct shard_volume *volume = volume_any(shard, key_volume(key));
+
+    if (volume)
+        volume->live++;
+}
+
+void share_take(struct shard *shard, uint64_t key)
+{
+    struct shard_volume *volume = volume_any(shard, key_volume(key));
+
+    if (volume && volume->live > 0)
+        volume->live--;
+}
+
+void share_count(struct shard *shard, struct shard_volume *volume)
+{
+    volume->live = 0;
+    for (uint32_t id = 0; shard->live_blocks > 0 && id < shard->slot_count; id++) {
+        const struct slot *slot = &shard->slots[id];
+
+        volume->live += (slot->bits & (SLOT_LINKED | SLOT_PENDING)) == SLOT_LINKED &&
+                        key_volume(slot_key(slot)) == volume->id;
+    }
+}
+
+void share_set(struct shard *shard)
+{
+    uint64_t capacity =
+        (uint64_t)shard->config.segments * (shard->usable_end - SEGMENT_HEADER_SLOTS);
+    uint32_t promised = 0, scale;
+
+    for (uint32_t i = 0; i < shard->volume_count; i++)
+        if (shard->volumes[i].policy.present)
+            promised += shard->volumes[i].policy.share_min_percent;
+    scale = promised > PROMISED_MAX_PERCENT ? promised : PROMISED_MAX_PERCENT;
+    shard->shares = false;
+    for (uint32_t i = 0; i < shard->volume_count; i++) {
+        struct shard_volume *volume = &shard->volumes[i];
+        uint32_t least = volume->policy.present ? volume->policy.share_min_percent : 0;
+        uint32_t most = volume->policy.share_max_percent ? volume->policy.share_max_percent : 100;
+        uint32_t others = (promised - least) * PROMISED_MAX_PERCENT / scale;
+
+        volume->share_min = capacity * least * PROMISED_MAX_PERCENT / scale / 100;
+        volume->share_max = most < 100 ? capacity * most / 100 : UINT64_MAX;
+        volume->dirty_limit_percent = others + DIRTY_LEAST_PERCENT > DIRTY_MOST_PERCENT
+                                          ? DIRTY_LEAST_PERCENT
+                                          : DIRTY_MOST_PERCENT - others;
+        if (volume->dirty_limit_percent > most)
+            volume->dirty_limit_percent = most;
+        shard->shares |= least > 0 || most < 100;
+    }
+}
+
+bool share_full(const struct shard *shard, uint64_t key)
+{
+    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+
+    return shard->shares && volume && volume->live >= volume->share_max;
+}
+
+bool share_owed(const struct shard *shard, uint64_t key)
+{
+    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+
+    return shard->shares && volume && volume->live < volume->share_min;
+}
+
+unsigned share_use(const struct shard *shard, const struct slot *slot)
+{
+    const struct shard_volume *volume = volume_any(shard, key_volume(slot_key(slot)));
+    unsigned use = slot->bits & SLOT_USE;
+
+    return shard->shares && volume && volume->live > volume->share_max ? use / 4 : use;
+}
+
+/* ---- a victim ------------------------------------------------------------------------------- */
+
+void share_spare(const struct shard *shard, struct share_spare *spare)
+{
+    for (uint32_t i = 0; shard->shares && i < shard->volume_count; i++) {
+        const struct shard_volume *volume = &shard->volumes[i];
+
+        spare->blocks[i] =
+            volume->live > volume->share_min ? (uint32_t)(volume->live - volume->share_min) : 0;
+        if (volume->share_min == 0)
+            spare->blocks[i] = UINT32_MAX;
+    }
+}
+
+bool share_spare_take(const struct shard *shard, struct share_spare *spare, uint64_t key)
+{
+    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+    uint32_t *left;
+
+    if (!shard->shares || !volume)
+        return true;
+    left = &spare->blocks[volume - shard->volumes];
+    if (*left == 0)
+        return false;
+    *left -= *left != UINT32_MAX;
+    return true;
+}
