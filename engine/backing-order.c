@@ -50,11 +50,19 @@ static bool readers_overlap(const struct shard *shard, uint64_t key, uint32_t co
     return false;
 }
 
+/* It goes to the backing store, or waits for nothing but others there. */
+static bool goes_around(const struct shard *shard, const struct piece *active)
+{
+    const struct shard_volume *volume = shard_volume(shard, active->volume);
+
+    return active->state == WRITE_AROUND_WAIT || active->state == WRITE_AROUND ||
+           (active->state == WRITE_APPEND && shard->flash_failed && volume && volume->pass);
+}
+
 bool backing_read_waits(const struct shard *shard, const struct piece *piece)
 {
     for (const struct piece *active = shard->merging; active; active = active->active_next)
-        if ((active->state == WRITE_AROUND_WAIT || active->state == WRITE_AROUND) &&
-            piece_overlaps(active, piece_key(piece), piece->count))
+        if (goes_around(shard, active) && piece_overlaps(active, piece_key(piece), piece->count))
             return true;
     return false;
 }
