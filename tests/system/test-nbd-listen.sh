@@ -59,13 +59,13 @@ done
 # One that is about to go, as the ring of a killed daemon is, is waited for.
 stop_memory_server
 python3 -c 'import socket, sys, time
-for family, name in ((socket.AF_UNIX, sys.argv[1]), (socket.AF_INET, ("127.0.0.1", int(sys.argv[2])))):
+for family, name in ((socket.AF_UNIX, sys.argv[1]), (socket.AF_INET, ("127.0.0.1", 0))):
     one = socket.socket(family); one.bind(name); one.listen(); globals()[str(family)] = one
-print("ready", flush=True)
-time.sleep(0.5)' "$tmpdir/going.sock" "${tcp##*:}" >"$tmpdir/going.log" &
+print("port", one.getsockname()[1], flush=True)
+time.sleep(0.5)' "$tmpdir/going.sock" >"$tmpdir/going.log" &
 going=$!
-wait_until 10 grep -q ready "$tmpdir/going.log"
-"$server" "unix:$tmpdir/going.sock" "tcp:127.0.0.1:${tcp##*:}" "unix:$tmpdir/second.sock" \
+wait_until 10 grep -q port "$tmpdir/going.log"
+"$server" "unix:$tmpdir/going.sock" "tcp:127.0.0.1:$(awk '{ print $2 }' "$tmpdir/going.log")" "unix:$tmpdir/second.sock" \
     >"$tmpdir/memory.counters" 2>"$tmpdir/addresses.log" &
 memory_pid=$!
 cleanup_fn end_process "$memory_pid"
