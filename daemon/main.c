@@ -25,6 +25,7 @@
 #include "daemon/preflight.h"
 #include "daemon/service.h"
 #include "daemon/single.h"
+#include "io/core.h"
 #include <config.h>
 
 #define CONFIG_DEFAULT    "/etc/blkcached/blkcached.conf"
@@ -267,12 +268,16 @@ static void serve(struct daemon *daemon)
         {.fd = daemon->signal_fd, .events = POLLIN},
         {.fd = daemon->shutdown_fd, .events = POLLIN},
     };
+    int watchdog_ms = notify_watchdog_ms();
     bool flushing = false;
     unsigned stuck = 0;
     uint64_t asked;
 
     for (;;) {
-        if (poll(polls, 2, flushing ? FLUSH_POLL_MS : -1) < 0 && errno != EINTR)
+        /* Every core must have come round: the watchdog is for one that hangs. */
+        if (watchdog_ms >= 0 && cores_visit(NULL, NULL) == 0)
+            notify_send("WATCHDOG=1");
+        if (poll(polls, 2, flushing ? FLUSH_POLL_MS : watchdog_ms) < 0 && errno != EINTR)
             return;
         if (polls[0].revents && signals_handle(daemon))
             return;

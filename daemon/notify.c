@@ -15,6 +15,17 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+int notify_watchdog_ms(void)
+{
+    const char *period = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    long long us = period != NULL ? atoll(period) : 0;
+
+    if (us <= 0 || (pid != NULL && atoll(pid) != (long long)getpid()))
+        return -1;
+    us /= 2000;
+    return us < 1 ? 1 : us > 3600000 ? 3600000 : (int)us;
+}
+
 void notify_reloading(void)
 {
     char state[80];
