@@ -41,7 +41,7 @@ io() { # VOLUME COMMAND...
 
 # All the time somebody works on a, and verifies what he reads.
 fio --name=load --ioengine=nbd --uri="$(nbd_uri a)" --rw=randrw --bs=4k --iodepth=4 --size=16M --io_size=2G \
-    --time_based --runtime=20 --rate_iops=800 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
+    --time_based --runtime=300 --rate_iops=800 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
 fio_pid=$!
 cleanup_fn end_process $fio_pid
 wait_until 10 eval '[ "$(blkcachectl --json status | jq .nbd.connections)" -gt 0 ]'
@@ -125,7 +125,9 @@ blkcachectl detach c --flush --force >/dev/null || fail "--force"
 kill "$qemu_pid" 2>/dev/null || :
 cmp -n 65536 "$tmpdir/c" <(tr '\0' '\006' </dev/zero | head -c 64k) || fail "c is not complete"
 
-wait $fio_pid || fail "fio: $(cat "$tmpdir/fio.log")"
+kill -INT $fio_pid
+wait $fio_pid || :
+grep -q ': err= 0:' "$tmpdir/fio.log" || fail "fio: $(cat "$tmpdir/fio.log")"
 kill_daemon
 start_daemon
 io d "read -P 4 0 2M"

@@ -31,7 +31,7 @@ refused() {
 }
 
 fio --name=load --ioengine=nbd --uri="$(nbd_uri a)" --rw=randrw --bs=4k --iodepth=4 --size=16M --io_size=2G \
-    --time_based --runtime=12 --rate_iops=800 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
+    --time_based --runtime=300 --rate_iops=800 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
 fio_pid=$!
 cleanup_fn end_process $fio_pid
 wait_until 10 eval '[ "$(blkcachectl --json status | jq .nbd.connections)" -gt 0 ]'
@@ -112,7 +112,9 @@ write_config "$a dirty_max = 35;" "$c mode = \"write-back\"; dirty_max = 25;" "n
 blkcachectl reload >/dev/null
 [ "$(volume c dirty_max_percent)" = 25 ] || fail "the file does not count"
 
-wait $fio_pid || fail "fio: $(cat "$tmpdir/fio.log")"
+kill -INT $fio_pid
+wait $fio_pid || :
+grep -q ': err= 0:' "$tmpdir/fio.log" || fail "fio: $(cat "$tmpdir/fio.log")"
 qemu-io -f raw -c "read -P 1 0 1M" "$(nbd_uri c)" | grep -q 'read 1048576' || fail "c"
 stop_daemon
 start_daemon
