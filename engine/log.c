@@ -398,8 +398,10 @@ void log_mark(struct shard *shard, struct actions *out)
         tick_want(shard, shard->last_append_ns + MARK_IDLE_NS);
         return;
     }
-    if (open_remaining(shard) < 2)
+    if (open_remaining(shard) < 2) { /* its footer says as much */
+        log_close_segment(shard, out);
         return;
+    }
     batch_open(shard);
     log_seal(shard, UINT16_MAX, out);
 }
