@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +28,7 @@
 
 /* A ring holds its sockets for a moment after its process has ended: one that was killed seems to
  * listen still. */
-#define BUSY_WAIT_MS  2000u
+#define BUSY_WAIT_MS  5000u
 #define BUSY_RETRY_MS 50u
 
 #define PREFIX_UNIX   "unix:"
@@ -53,6 +54,17 @@ static bool busy_wait(int error, unsigned *ms)
 
 /* ---- Unix ------------------------------------------------------------------------------- */
 
+/* Whether the process that listened at the other end is no more: its ring keeps the socket, which
+ * still takes connections. */
+static bool owner_ended(int fd)
+{
+    struct ucred owner = {.pid = 0};
+    socklen_t bytes = sizeof(owner);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &bytes) == 0 && owner.pid > 0 &&
+           kill(owner.pid, 0) != 0 && errno == ESRCH;
+}
+
 /* The file at `address` belongs to a server that has gone: removes it.  Negative errno if not. */
 static int remove_stale(const struct sockaddr_un *address)
 {
@@ -67,6 +79,8 @@ static int remove_stale(const struct sockaddr_un *address)
     if (probe < 0)
         return -errno;
     error = connect(probe, (const struct sockaddr *)address, sizeof(*address)) != 0 ? errno : 0;
+    if (error == 0 && owner_ended(probe))
+        error = ECONNREFUSED;
     close(probe);
     /* Only a refusal proves that nobody listens: EAGAIN, say, is a server with a full backlog. */
     if (error != ECONNREFUSED)

@@ -72,6 +72,24 @@ cleanup_fn end_process "$memory_pid"
 wait_until 10 test -S "$tmpdir/second.sock"
 wait "$going"
 
+# Nor is one waited for whose process has ended, though its socket still takes connections.
+stop_memory_server
+python3 -c 'import os, socket, sys, time
+if os.fork() == 0:
+    one = socket.socket(socket.AF_UNIX); one.bind(sys.argv[1]); one.listen()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True); time.sleep(60)
+    os._exit(0)
+os.wait()' "$tmpdir/memory.sock" >"$tmpdir/holder.log" &
+wait "$!"
+wait_until 10 test -s "$tmpdir/holder.log"
+holder=$(cat "$tmpdir/holder.log")
+cleanup_fn kill "$holder"
+rm -f "$tmpdir/second.sock"
+start_memory_server "unix:$tmpdir/second.sock"
+wait_until 10 test -S "$tmpdir/second.sock"
+nbdinfo --size "nbd+unix:///memory?socket=$tmpdir/memory.sock" >/dev/null || fail "a dead server's socket"
+
 # A file that has become another server's is left alone.
 rm "$tmpdir/second.sock"
 python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$tmpdir/second.sock"
