@@ -152,8 +152,10 @@ static void batch_found(struct shard *shard, const struct batch_header *header, 
     }
     gap_judge(shard, header, slot);
     if (header->echo_count > 0 && header->echo_slot > recovery->previous_slot &&
-        header->echo_slot < slot && !MUTANT(114))
+        header->echo_slot < slot && !MUTANT(114)) {
         batch_replay(shard, header->echo_lsn, header->echo, header->echo_count);
+        recovery->previous_slot = header->echo_slot; /* others may echo it, too */
+    }
     batch_replay(shard, header->lsn, header->entries, header->entry_count);
     if (header->entry_count > 0)
         recovery->previous_slot = slot;
