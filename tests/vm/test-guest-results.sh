@@ -39,6 +39,15 @@ status=0
 [ $status = 125 ] || fail "exit code $status after a crash, not 125"
 grep -q 'sysrq' "$tmpdir/err" || fail "the console of the crash was not shown"
 
+grep -q 'booting again' "$tmpdir/err" && fail "a script that crashed the guest was run again"
+
+# A kernel that dies while it boots is tried three times, and no more.
+status=0
+"$run_guest" --timeout 120 --append 'rdinit=/nothing init=/nothing' "$tmpdir/script" x x \
+    >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
+[ $status = 125 ] || fail "exit code $status after three failed boots, not 125"
+[ "$(grep -c 'booting again' "$tmpdir/err")" = 2 ] || fail "not booted three times: $(cat "$tmpdir/err")"
+
 status=0
 "$run_guest" --timeout 15 --share "$tmpdir/shared" --disk "$tmpdir/disk" \
     "$tmpdir/script" sleep x >"$tmpdir/out" 2>"$tmpdir/err" || status=$?
