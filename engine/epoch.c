@@ -116,6 +116,22 @@ void epoch_remove(struct shard *shard, uint32_t id)
     epochs->changed = shard->epochs_changed = true;
 }
 
+/* Moves slot `id` to the present epoch of its volume, or to the last that the ring has room for.  Returns
+ * that epoch. */
+uint64_t epoch_defer(struct shard *shard, uint32_t id)
+{
+    struct epochs *epochs = slot_epochs(shard, id);
+    uint64_t number;
+
+    if (!epochs)
+        return 0;
+    number =
+        epochs->count == shard->config.epochs_max ? epoch_last(shard, epochs)->number : epochs->now;
+    epoch_remove(shard, id);
+    count_in(shard, epochs, id, number);
+    return number;
+}
+
 bool epoch_full(const struct shard *shard, const struct shard_volume *volume, uint64_t epoch)
 {
     const struct epochs *epochs = volume->epochs;
@@ -220,19 +236,14 @@ void epoch_broken(struct shard *shard, uint32_t id)
 /* To the present epoch with it; or away, when there is a newer version. */
 static void postpone(struct shard *shard, struct epochs *epochs, uint32_t id)
 {
-    const struct epoch *last = epoch_last(shard, epochs);
-    uint64_t number = epochs->count == shard->config.epochs_max ? last->number : epochs->now;
-
     /* One on its way, in an epoch before the present one, would become the older version. */
     if (index_pending(shard, slot_key(&shard->slots[id])))
         return;
     epochs->broken = epochs->now;
-    if (index_superseded(shard, id)) {
+    if (index_superseded(shard, id))
         index_drop(shard, id);
-        return;
-    }
-    epoch_remove(shard, id);
-    count_in(shard, epochs, id, number);
+    else
+        epoch_defer(shard, id);
 }
 
 static void postpone_all(struct shard *shard, const struct shard_volume *volume)

@@ -105,13 +105,10 @@ static void batch_pieces_ended(struct shard *shard, struct batch *batch, struct 
     }
 }
 
-/* Entry i of a failed batch, unless nobody needs it any more, is appended elsewhere with its LSN. */
-static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
+/* Takes entry i of a failed batch out of the index. */
+static void entry_withdraw(struct shard *shard, struct batch *batch, uint32_t i)
 {
-    const struct entry *entry = &batch->header->entries[i];
-    struct piece *piece = batch->pieces[i];
     uint32_t id = batch->slots[i];
-    bool superseded = id != NONE && index_superseded(shard, id);
 
     if (id != NONE) {
         index_remove(shard, id);
@@ -121,8 +118,43 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
         ram_promoted(shard, batch->frames[i]);
     if (batch->reinserted[i])
         reclaim_reinserted(shard, id, false);
-    if (!piece)
-        return;
+}
+
+static bool entry_has_epoch(const struct entry *entry)
+{
+    return entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_ZERO;
+}
+
+/* What no piece waits for (fills, promotions, copies of what still is where it was) ends here.  The
+ * rest may have to wait for room, and room for destaging, which goes by epochs: as nobody was answered,
+ * it belongs to the present one and holds up none before it. */
+static void batch_entries_failed(struct shard *shard, struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->header->entry_count; i++) {
+        struct entry *entry = &batch->header->entries[i];
+
+        if (batch->pieces[i]) {
+            if (entry_has_epoch(entry) && shard->tags)
+                entry->epoch = epoch_defer(shard, batch->slots[i]);
+            continue;
+        }
+        entry_withdraw(shard, batch, i);
+        if (entry_has_epoch(entry))
+            epoch_remove(shard, batch->slots[i]);
+        batch->slots[i] = batch->frames[i] = NONE;
+        batch->reinserted[i] = false;
+    }
+}
+
+/* Entry i of a failed batch, unless nobody needs it any more, is appended elsewhere with its LSN. */
+static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
+{
+    const struct entry *entry = &batch->header->entries[i];
+    struct piece *piece = batch->pieces[i];
+    uint32_t id = batch->slots[i];
+    bool superseded = id != NONE && index_superseded(shard, id);
+
+    entry_withdraw(shard, batch, i);
     if (superseded) {
         if (piece->flags & PIECE_FUA)
             piece->error = -EIO;
@@ -164,10 +196,12 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
 
 static void entry_repeat(struct shard *shard, struct batch *batch, uint32_t i, struct actions *out)
 {
-    uint8_t kind = batch->header->entries[i].kind;
+    bool has_epoch = entry_has_epoch(&batch->header->entries[i]);
 
+    if (!batch->pieces[i])
+        return;
     entry_append(shard, batch, i, out);
-    if (kind == ENTRY_DIRTY || kind == ENTRY_ZERO) /* only now: its epoch must last until here */
+    if (has_epoch) /* only now: its epoch must last until here */
         epoch_remove(shard, batch->slots[i]);
 }
 
@@ -247,9 +281,11 @@ static void footer_give_up(struct shard *shard)
 
 static bool failed_room(struct shard *shard, const struct batch *batch)
 {
-    uint32_t count = batch->header->entry_count;
+    uint32_t count = 0;
 
-    if (shard->flash_failed || log_room(shard, count, true))
+    for (uint32_t i = 0; i < batch->header->entry_count; i++)
+        count += batch->pieces[i] != NULL;
+    if (count == 0 || shard->flash_failed || log_room(shard, count, true))
         return true;
     if (shard->ready_count > 0)
         footer_give_up(shard);
@@ -297,6 +333,7 @@ static void batch_went_wrong(struct shard *shard, struct batch *batch, struct ac
     }
     if (++shard->write_failures >= WRITE_FAILURES_MAX)
         shard->flash_failed = true;
+    batch_entries_failed(shard, batch);
     batch->state = BATCH_FAILED;
     batch->next = NULL;
     while (*last)

@@ -791,6 +791,7 @@ void destage_volume_works(struct shard *shard, struct shard_volume *volume, stru
 void epochs_attach(struct shard *shard, struct shard_volume *volume);
 uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *append);
 void epoch_recovered(struct shard *shard, uint32_t id);
+uint64_t epoch_defer(struct shard *shard, uint32_t id);
 void epoch_remove(struct shard *shard, uint32_t id); /* clean, lost, or not there any more */
 /* Must this dirty slot stay although a newer version is published? */
 bool epoch_retains(const struct shard *shard, uint32_t older, uint32_t newer);

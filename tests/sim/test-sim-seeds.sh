@@ -12,3 +12,6 @@
 # A batch with a rotten header was replayed from each echo of it, until the segment seemed to have
 # more entries than fit, and its last one, an absent record, was left out.
 "$builddir/tests/sim/blkcache-sim" --seed 3002563 --rounds 20 --once
+
+# A failed write waited for room, room for destaging, and that for the end of the write's epoch.
+"$builddir/tests/sim/blkcache-sim" --seed 4002310 --rounds 20 --once

@@ -47,7 +47,6 @@ struct host *host_new(enum volume_mode mode, bool flash_volatile, uint64_t seed)
     host->ram = aligned_alloc(BLOCK_BYTES, (size_t)SHARD_FRAMES_MIN * BLOCK_BYTES);
     host->data = aligned_alloc(BLOCK_BYTES, DATA_PAGES * BLOCK_BYTES);
     host->config.ram = host->ram;
-    host->memory = aligned_alloc(BLOCK_BYTES, shard_memory_bytes(&host->config));
     for (size_t i = 0; i < volume_bytes; i += 8)
         *(uint64_t *)(void *)(host->backing + i) = host_random(host);
     memcpy(host->model, host->backing, volume_bytes);
@@ -304,6 +303,8 @@ int host_boot(struct host *host)
     host->queue_head = host->queue_tail = 0;
     host->config.retired = host->retired;
     host->config.retired_count = host->retired_count;
+    free(host->memory);
+    host->memory = aligned_alloc(BLOCK_BYTES, shard_memory_bytes(&host->config));
     memset(host->memory, 0, shard_memory_bytes(&host->config));
     host->shard = shard_create(&host->config, host->memory);
     shard_volume_set(host->shard, HOST_VOLUME, &host->policy);
