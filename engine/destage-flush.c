@@ -279,7 +279,7 @@ void destage_backing_flushed(struct shard *shard, const struct event *event, str
     if (volume->epochs)
         volume->epochs->changed = shard->epochs_changed = true;
     destage_volume_works(shard, volume, out);
-    if (volume->dirty == volume->lost)
+    if (volume_destageable(volume) == 0)
         volume->destage_all = false;
     watermark_advance(shard, out);
 }

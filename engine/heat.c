@@ -53,10 +53,9 @@ uint32_t heat_owed(const struct shard *shard, uint32_t segment)
 
 /* From the most used ones down to a level that does not fit any more.  Of that level only as many as
  * fit stay, and only if they were used again. */
-uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most)
+uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most, uint32_t owed)
 {
     uint32_t base = segment << shard->segment_shift, kept = 0, ties = 0;
-    uint32_t owed = heat_owed(shard, segment);
     uint32_t histogram[USE_MAX + 1] = {0};
     unsigned bar = USE_MAX + 1;
     struct share_spare spare;

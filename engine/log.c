@@ -98,7 +98,7 @@ bool log_room(const struct shard *shard, uint32_t entries, bool reclaim)
 {
     uint32_t need = entries + entries / BATCH_ENTRIES_MAX + 2;
     uint32_t remaining = open_remaining(shard);
-    uint32_t usable = shard->usable_end - SEGMENT_HEADER_SLOTS - 2;
+    uint32_t usable = segment_capacity(shard) - 2;
     uint32_t segments, reserve = reclaim ? 0 : RESERVE_SEGMENTS;
 
     if (shard->flash_failed || shard->held || shard->stop_footer)

@@ -103,7 +103,7 @@ uint32_t shard_dirty_list(const struct shard *shard, uint32_t *cursor, struct di
 
 bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool zero)
 {
-    uint32_t in_segment = shard->usable_end - SEGMENT_HEADER_SLOTS;
+    uint32_t in_segment = segment_capacity(shard);
     uint32_t place = (uint32_t)shard->dirty_blocks, id;
     uint64_t key = key_of(volume, block);
 

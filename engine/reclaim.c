@@ -423,7 +423,7 @@ static void choose(struct shard *shard, struct actions *out)
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t index = shard->ring_oldest;
     struct census census;
-    uint32_t most = (shard->usable_end - SEGMENT_HEADER_SLOTS) * KEEP_PERCENT / 100, hot;
+    uint32_t most = segment_capacity(shard) * KEEP_PERCENT / 100, owed, hot;
 
     if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed ||
         shard->held)
@@ -451,10 +451,10 @@ static void choose(struct shard *shard, struct actions *out)
                !MUTANT(207)) { /* destaging takes the oldest segments first: let it */
         shard->destage.flush_due_ns = shard->now_ns;
         reclaim_retry(shard, RETRY_NS);
-    } else if (heat_owed(shard, index) > most ||
+    } else if ((owed = heat_owed(shard, index)) > most ||
                (may_pass(shard) && heat_cheaper_ahead(shard, index))) {
         keep_start(shard, index, false, out);
-    } else if ((hot = heat_cull(shard, index, most)) == NONE) {
+    } else if ((hot = heat_cull(shard, index, most, owed)) == NONE) {
         keep_start(shard, index, true, out);
     } else {
         reclaim_start(shard, index, hot > 0, false, out);

@@ -54,11 +54,8 @@ void recovery_scan_start(struct shard *shard, uint32_t index, bool replaying, st
     recovery->scan_any = false;
     recovery->replaying = replaying;
     recovery->attempts = 0;
-    if (replaying) {
-        shard->footers[0].segment = index;
-        shard->footers[0].footer->entry_count = 0;
-        shard->footers[0].footer->lsn_last = 0;
-    }
+    if (replaying)
+        recovery_footer_begin(shard, index, 0);
     chunk_load(shard, out);
 }
 

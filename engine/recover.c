@@ -479,6 +479,14 @@ struct segment_header *recovery_header_best(struct shard *shard, uint32_t index)
     return NULL;
 }
 
+/* The footer that will list what a replay of this segment accepts. */
+void recovery_footer_begin(struct shard *shard, uint32_t index, uint64_t lsn_last)
+{
+    shard->footers[0].segment = index;
+    shard->footers[0].footer->entry_count = 0;
+    shard->footers[0].footer->lsn_last = lsn_last;
+}
+
 /* The scan or the footer of a replayed segment is through: close it with what was accepted. */
 static void replay_close(struct shard *shard, uint32_t index, struct actions *out)
 {
@@ -505,9 +513,7 @@ static void lost_footer_replay(struct shard *shard, uint32_t index, struct actio
     const struct segment_footer *footer = (const void *)shard->recovery.areas[0].footer;
     struct segment_footer *verdict = shard->footers[0].footer;
 
-    shard->footers[0].segment = index;
-    verdict->entry_count = 0;
-    verdict->lsn_last = footer->lsn_last;
+    recovery_footer_begin(shard, index, footer->lsn_last);
     for (uint32_t i = 0; i < footer->entry_count; i++) {
         struct entry entry = footer->entries[i];
 

@@ -152,12 +152,18 @@ void action_notice(struct actions *out, enum notice notice, uint16_t volume, uin
     action->offset = offset;
 }
 
-struct shard_volume *shard_volume(const struct shard *shard, uint16_t id)
+struct shard_volume *shard_volume_any(const struct shard *shard, uint16_t id)
 {
     uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
 
-    return index == UINT8_MAX || !shard->volumes[index].policy.present ? NULL
-                                                                       : &shard->volumes[index];
+    return index == UINT8_MAX ? NULL : &shard->volumes[index];
+}
+
+struct shard_volume *shard_volume(const struct shard *shard, uint16_t id)
+{
+    struct shard_volume *volume = shard_volume_any(shard, id);
+
+    return volume && volume->policy.present ? volume : NULL;
 }
 
 void tick_want(struct shard *shard, uint64_t at_ns)
@@ -178,6 +184,15 @@ void piece_list_push(struct piece_list *list, struct piece *piece)
     piece->next = NULL;
     *list->last = piece;
     list->last = &piece->next;
+    list->count++;
+}
+
+void piece_list_insert(struct piece_list *list, struct piece **link, struct piece *piece)
+{
+    piece->next = *link;
+    *link = piece;
+    if (!piece->next)
+        list->last = &piece->next;
     list->count++;
 }
 
@@ -535,13 +550,12 @@ const struct counters *shard_counters(const struct shard *shard, uint16_t id)
 
 void shard_status(const struct shard *shard, struct shard_status *status)
 {
-    uint32_t usable = shard->usable_end - SEGMENT_HEADER_SLOTS;
-
     *status = (struct shard_status){
         .watermark = shard->watermark,
         .durable_lsn = shard->durable_lsn,
         .next_lsn = shard->next_lsn,
-        .slots_total = (uint64_t)(shard->config.segments - shard->retired_count) * usable,
+        .slots_total =
+            (uint64_t)(shard->config.segments - shard->retired_count) * segment_capacity(shard),
         .slots_used = shard->live_blocks,
         .slots_dirty = shard->dirty_blocks,
         .slots_lost = shard->lost_blocks,

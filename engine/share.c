@@ -17,17 +17,9 @@
 #define DIRTY_LEAST_PERCENT  5u
 #define DIRTY_MOST_PERCENT   95u
 
-/* Also one that is not there any more, whose blocks are. */
-static struct shard_volume *volume_any(const struct shard *shard, uint16_t id)
-{
-    uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
-
-    return index == UINT8_MAX ? NULL : &shard->volumes[index];
-}
-
 void share_add(struct shard *shard, uint64_t key)
 {
-    struct shard_volume *volume = volume_any(shard, key_volume(key));
+    struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
     if (volume)
         volume->live++;
@@ -35,7 +27,7 @@ void share_add(struct shard *shard, uint64_t key)
 
 void share_take(struct shard *shard, uint64_t key)
 {
-    struct shard_volume *volume = volume_any(shard, key_volume(key));
+    struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
     if (volume && volume->live > 0)
         volume->live--;
@@ -54,8 +46,7 @@ void share_count(struct shard *shard, struct shard_volume *volume)
 
 void share_set(struct shard *shard)
 {
-    uint64_t capacity =
-        (uint64_t)shard->config.segments * (shard->usable_end - SEGMENT_HEADER_SLOTS);
+    uint64_t capacity = shard_capacity(shard);
     uint32_t promised = 0, scale;
 
     for (uint32_t i = 0; i < shard->volume_count; i++)
@@ -82,21 +73,21 @@ void share_set(struct shard *shard)
 
 bool share_full(const struct shard *shard, uint64_t key)
 {
-    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
     return shard->shares && volume && volume->live >= volume->share_max;
 }
 
 bool share_owed(const struct shard *shard, uint64_t key)
 {
-    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
     return shard->shares && volume && volume->live < volume->share_min;
 }
 
 unsigned share_use(const struct shard *shard, const struct slot *slot)
 {
-    const struct shard_volume *volume = volume_any(shard, key_volume(slot_key(slot)));
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(slot_key(slot)));
     unsigned use = slot->bits & SLOT_USE;
 
     return shard->shares && volume && volume->live > volume->share_max ? use / 4 : use;
@@ -118,7 +109,7 @@ void share_spare(const struct shard *shard, struct share_spare *spare)
 
 bool share_spare_take(const struct shard *shard, struct share_spare *spare, uint64_t key)
 {
-    const struct shard_volume *volume = volume_any(shard, key_volume(key));
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
     uint32_t *left;
 
     if (!shard->shares || !volume)

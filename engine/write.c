@@ -55,7 +55,7 @@ static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *vo
                         const struct piece *piece)
 {
     uint64_t high = dirty_high(shard, volume);
-    uint64_t used = (volume->dirty - volume->lost) * 1000 / (high ? high : 1);
+    uint64_t used = volume_destageable(volume) * 1000 / (high ? high : 1);
     uint64_t segments = (uint64_t)shard->dirty_segments * 1000 / shard->config.segments;
     uint64_t delay;
 
@@ -104,16 +104,11 @@ static void through_release(struct shard *shard, struct piece *piece)
 /* By due time. */
 static void pace(struct shard *shard, struct piece *piece)
 {
-    struct piece_list *list = &shard->paced;
-    struct piece **link = &list->first;
+    struct piece **link = &shard->paced.first;
 
     while (*link && (*link)->since_ns <= piece->since_ns)
         link = &(*link)->next;
-    piece->next = *link;
-    *link = piece;
-    if (!piece->next)
-        list->last = &piece->next;
-    list->count++;
+    piece_list_insert(&shard->paced, link, piece);
     tick_want(shard, piece->since_ns);
 }
 
@@ -148,20 +143,15 @@ void write_fail(struct shard *shard, struct piece *piece, int error, struct acti
  * into the block before it must not go over it. */
 static void stalled_insert(struct shard *shard, struct piece *piece)
 {
-    struct piece_list *list = &shard->stalled;
-    struct piece **link = &list->first;
+    struct piece **link = &shard->stalled.first;
 
     if (piece->rerouted_lsn == 0) {
-        piece_list_push(list, piece);
+        piece_list_push(&shard->stalled, piece);
         return;
     }
     while (*link && (*link)->rerouted_lsn != 0 && (*link)->rerouted_lsn < piece->rerouted_lsn)
         link = &(*link)->next;
-    piece->next = *link;
-    *link = piece;
-    if (!piece->next)
-        list->last = &piece->next;
-    list->count++;
+    piece_list_insert(&shard->stalled, link, piece);
 }
 
 void write_stall(struct shard *shard, struct piece *piece)
@@ -183,22 +173,18 @@ void write_stall(struct shard *shard, struct piece *piece)
 
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume)
 {
-    uint64_t capacity =
-        (uint64_t)shard->config.segments * (shard->usable_end - SEGMENT_HEADER_SLOTS);
     uint32_t percent = volume->policy.dirty_max_percent ? volume->policy.dirty_max_percent : 70;
 
     percent = percent < volume->dirty_limit_percent ? percent : volume->dirty_limit_percent;
-    return capacity * percent / 100;
+    return shard_capacity(shard) * percent / 100;
 }
 
-/* Lost blocks stay until they are written again: destaging will not make room of them. */
 static bool volume_full(const struct shard *shard, const struct piece *piece)
 {
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
-    /* What is lost cannot be destaged: only writes make it less. */
     return piece->state != WRITE_ABSENT_APPEND && volume &&
-           (volume->dirty - volume->lost >= dirty_high(shard, volume) ||
+           (volume_destageable(volume) >= dirty_high(shard, volume) ||
             epoch_full(shard, volume, piece->epoch));
 }
 
