@@ -81,10 +81,12 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
         struct entry entry = entries[i];
         const unsigned char *data;
 
-        if (!recovery_entry_ok(shard, &entry) || footer->entry_count >= shard->segment_slots)
+        if (!recovery_entry_ok(shard, &entry) || !recovery_entry_live(recovery->map, &entry))
             continue;
-        if (!recovery_entry_live(recovery->map, &entry))
-            continue;
+        if (footer->entry_count == shard->segment_slots) { /* no log of ours has so many */
+            recovery_lost_note(shard, recovery->scan_segment);
+            return;
+        }
         if (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_CLEAN) {
             data = chunk_block(shard, entry.slot);
             if (!data || crc32c(0, data, BLOCK_BYTES) != entry.crc) {
