@@ -488,12 +488,15 @@ bool sim_attach_flush_waits(struct sim_world *world, struct sim_request *request
 bool sim_attach_must_work(const struct sim_world *world, const struct sim_request *request)
 {
     const struct attachment *file = &world->attach.files[request->op.volume].visible;
+    const struct sim_volume *volume = &world->volumes[request->op.volume];
     uint64_t first = request->op.offset / BLOCK_BYTES;
     uint64_t end = (request->op.offset + request->op.length + BLOCK_BYTES - 1) / BLOCK_BYTES;
 
     if (!world->healed || world->attach.loss < LOSS_PASSING || request->kind == OP_INVALIDATE)
         return false;
-    for (uint64_t i = 0; request->kind != OP_FLUSH && i < file->dirty_count; i++)
+    if (request->kind == OP_FLUSH) /* the first one after flushes that failed says so */
+        return volume->clients.failures == volume->flusher.failures;
+    for (uint64_t i = 0; i < file->dirty_count; i++)
         if (file->dirty[i].block >= first && file->dirty[i].block < end)
             return false;
     return true;
