@@ -38,6 +38,15 @@ void recovery_generation_found(struct shard *shard, uint32_t index, uint64_t gen
     segment->found |= FOUND_LOST | FOUND_REPAIR;
 }
 
+/* The backing store has its block. */
+void recovery_entry_forget(struct entry *entry)
+{
+    entry->kind = ENTRY_ABSENT;
+    entry->flags = 0;
+    entry->slot = ENTRY_SLOT_NONE;
+    entry->count = 1;
+}
+
 /* An entry of such a segment becomes what is known of its blocks. */
 void recovery_lost_entry(struct shard *shard, uint32_t index, struct entry *entry)
 {
@@ -51,12 +60,8 @@ void recovery_lost_entry(struct shard *shard, uint32_t index, struct entry *entr
             volume->records_lost_at = segment_offset(shard, index);
         return;
     }
-    if (entry->kind == ENTRY_ABSENT)
-        return;
-    entry->kind = ENTRY_ABSENT;
-    entry->flags = 0;
-    entry->slot = ENTRY_SLOT_NONE;
-    entry->count = 1;
+    if (entry->kind != ENTRY_ABSENT)
+        recovery_entry_forget(entry);
 }
 
 /* Records that nothing is known of. */

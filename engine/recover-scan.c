@@ -74,6 +74,7 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
 {
     struct recovery *recovery = &shard->recovery;
     struct segment_footer *footer = shard->footers[0].footer;
+    bool unproven = lsn > recovery->durable_lsn;
 
     if (lsn > footer->lsn_last)
         footer->lsn_last = lsn;
@@ -87,13 +88,18 @@ static void batch_replay(struct shard *shard, uint64_t lsn, const struct entry *
             recovery_lost_note(shard, recovery->scan_segment);
             return;
         }
+        /* A write that was answered with an error, because its batch failed, may be there all the same,
+         * and nowhere else. */
+        if (unproven && (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_ZERO) &&
+            entry.lsn <= recovery->watermark)
+            recovery_entry_forget(&entry);
         if (entry.kind == ENTRY_DIRTY || entry.kind == ENTRY_CLEAN) {
             data = chunk_block(shard, entry.slot);
             if (!data || crc32c(0, data, BLOCK_BYTES) != entry.crc) {
                 /* A tear, unless everything up to here was durable: then it is rot, and no older
                  * version may take its place (hazard 14).  The batch's LSN decides: those of
                  * reinserted entries are older than the copies. */
-                if (lsn > recovery->durable_lsn || MUTANT(14))
+                if (unproven || MUTANT(14))
                     continue;
                 entry.flags |= ENTRY_POISON;
             }

@@ -430,6 +430,7 @@ void recovery_finish(struct shard *shard, struct actions *out);
 bool recovery_is_trace(const struct shard *shard, const void *block);
 void recovery_generation_found(struct shard *shard, uint32_t segment, uint64_t generation,
                                uint64_t ring_sequence);
+void recovery_entry_forget(struct entry *entry);
 void recovery_lost_entry(struct shard *shard, uint32_t segment, struct entry *entry);
 void recovery_lost_note(struct shard *shard, uint32_t segment);
 void recovery_lost_tell(struct shard *shard, struct actions *out);

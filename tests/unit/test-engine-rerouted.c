@@ -431,6 +431,52 @@ START_TEST(a_failed_write_holds_up_no_earlier_epoch)
 }
 END_TEST
 
+/* A write was answered with an error because its batch failed; the batch landed all the same. Everything
+ * that was dirty is destaged, so the watermark is past it: it must not pass for what the backing store
+ * has. */
+START_TEST(a_failed_write_that_landed_is_not_clean)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 16);
+    struct shard_status status;
+    struct piece piece;
+    struct action write;
+    struct writes writes = {.count = 0};
+
+    host->policy.stall_timeout_ns = 100 * MS;
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_int_eq(host_write(host, 5, 1, 0, 0, 0), 0);
+    host_destage_all(host);
+    host->backing_error = -EIO; /* so that there is something to destage afterwards */
+    ck_assert_int_eq(host_write(host, 100, 1, 0, 0, 0), 0);
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 10 * MS);
+    write = append_write(host, &piece);
+    land(host, &write);
+    writes_step(host, &writes,
+                &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &write});
+    for (uint32_t i = 0; i < writes.count; i++)
+        writes_end(host, &writes, i, -EIO);
+    host->flash_write_error = -EIO;
+    while (host->notices[NOTICE_FLASH_FAILED] == 0)
+        host_idle(host, MS);
+    host->flash_write_error = 0;
+    host->backing_error = 0;
+    host_idle(host, 1000 * MS);
+    host_destage_all(host);
+    host_idle(host, 1000 * MS);
+
+    shard_status(host->shard, &status);
+    ck_assert_uint_ge(status.watermark, status.next_lsn - 1);
+    ck_assert_uint_lt(status.durable_lsn, status.watermark);
+    host->retired_count = 0; /* it is not worn out */
+    host->config.watermark = status.watermark;
+    host->config.durable_lsn = status.durable_lsn;
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_int_eq(host_read(host, 5, 1, 0), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-rerouted");
@@ -444,5 +490,6 @@ int main(void)
     tcase_add_loop_test(cases, a_failed_batch_finds_room_behind_a_lost_block, 0, 2);
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, a_failed_write_holds_up_no_earlier_epoch);
+    tcase_add_test(cases, a_failed_write_that_landed_is_not_clean);
     return unit_run("engine-rerouted", cases);
 }
