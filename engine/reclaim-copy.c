@@ -10,10 +10,12 @@ bool reclaim_slot_hot(const struct slot *slot)
            slot->bits & SLOT_USE;
 }
 
+/* Not what a write-through piece holds: destaging would write the copy while the piece does, too. */
 bool reclaim_slot_copyable(const struct shard *shard, uint32_t id)
 {
     return (shard->slots[id].bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE |
-                                     SLOT_ZERO | SLOT_PENDING)) == (SLOT_LINKED | SLOT_DIRTY) &&
+                                     SLOT_ZERO | SLOT_PENDING | SLOT_THROUGH)) ==
+               (SLOT_LINKED | SLOT_DIRTY) &&
            !epoch_outdated(shard, id);
 }
 

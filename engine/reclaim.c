@@ -282,6 +282,11 @@ static struct census segment_census(struct shard *shard, uint32_t index)
 {
     struct census census = {0};
     uint32_t base = index << shard->segment_shift;
+    uint16_t stuck = SLOT_BAD | SLOT_UNREADABLE;
+
+    /* The piece may wait for its part in a failed batch, and that for room. */
+    if (shard->batch_failed)
+        stuck |= SLOT_THROUGH;
 
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
         const struct slot *slot = &shard->slots[base + i];
@@ -295,7 +300,7 @@ static struct census segment_census(struct shard *shard, uint32_t index)
             continue;
         census.dirty++;
         volume = shard_volume(shard, key_volume(slot_key(slot)));
-        if (slot->bits & (SLOT_BAD | SLOT_UNREADABLE) || !volume || volume_failing(volume))
+        if (slot->bits & stuck || !volume || volume_failing(volume))
             census.stuck++, census.copyable += reclaim_slot_copyable(shard, base + i);
     }
     return census;

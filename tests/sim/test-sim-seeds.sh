@@ -15,3 +15,11 @@
 
 # A failed write waited for room, room for destaging, and that for the end of the write's epoch.
 "$builddir/tests/sim/blkcache-sim" --seed 4002310 --rounds 20 --once
+
+# A write-through write was in two batches: the first pinned the oldest segment, which nothing could be
+# reclaimed before, and the second, which failed, waited for room.
+"$builddir/tests/sim/blkcache-sim" --seed 7039152 --rounds 20 --once
+
+# A failed write that had landed all the same was taken for clean after a restart, as the watermark was
+# past it.
+"$builddir/tests/sim/blkcache-sim" --seed 7014063 --rounds 20 --once
