@@ -47,7 +47,7 @@ static void prepare_move(struct core *core, struct backing_file *file, struct ba
 {
     uint64_t left = io->end - io->progress, offset = io->offset + io->progress;
     bool zeros = io->stage == STAGE_WRITE_ZEROS;
-    unsigned char *data = io->data + io->progress;
+    unsigned char *data = zeros ? NULL : io->data + io->progress; /* zeros come without data */
     int fd = file->device.fd, index;
     uint32_t limit = zeros ? BACKING_ZEROS_BYTES : STRIDE_BYTES;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The NBD server, within a whole daemon: the input is what one client does.  Beside it an honest
- * client reads after each input, and must get its answer and the right data.
+ * client reads after each input, and must get its answer and the right data; now and then another
+ * one connects, reads and leaves.  At the end it says how much of all that there was.
  *
  *   first byte   0: the handshake, too, is the input's; 1: EXPORT_NAME; 2: GO;
  *                3: STRUCTURED_REPLY, then GO.  + 4: of the volume that is read-only.
@@ -11,10 +12,12 @@
  * With simple replies and no raw bytes each request is answered once, by an error where one is due.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/endian.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "tests/fuzz/fuzz-daemon.h"
@@ -23,8 +26,21 @@
 #define REQUESTS_MAX 256u
 #define STEADY       "steady"
 
+/* An honest client that is new comes after so many inputs. */
+#define GUEST_INTERVAL 64u
+
 static struct fuzz_daemon daemon_;
 static int honest;
+
+/* What there was. */
+static struct {
+    uint64_t handshakes; /* that are the input's own: any bytes */
+    uint64_t negotiated; /* handshakes that are right */
+    uint64_t requests;   /* with a header of our making, valid or not */
+    uint64_t raw;        /* pieces of any bytes in the middle of requests */
+    uint64_t honest_reads, guests;
+    uint64_t honest_ns_max;
+} total;
 
 /* ---- handshakes ----------------------------------------------------------------------------- */
 
@@ -117,22 +133,52 @@ static void request_head(unsigned char *head, uint16_t type, uint16_t flags, uin
     be32_store(head + 24, length);
 }
 
-static void honest_read(void)
+static void honest_read(int fd)
 {
     static uint64_t cookie;
     unsigned char head[NBD_REQUEST_BYTES], reply[NBD_SIMPLE_REPLY_BYTES];
     uint64_t words[64], offset = cookie * 4160 % (FUZZ_VOLUME_BYTES - sizeof(words)) / 8 * 8;
+    uint64_t begin_ns = clock_ns(), ns;
 
     request_head(head, NBD_CMD_READ, 0, ++cookie, offset, sizeof(words));
-    fuzz_send_all(honest, head, sizeof(head), "the honest client");
-    fuzz_receive_all(honest, reply, sizeof(reply), "the honest client");
+    fuzz_send_all(fd, head, sizeof(head), "the honest client");
+    fuzz_receive_all(fd, reply, sizeof(reply), "the honest client");
     FUZZ_CHECK(be32_load(reply) == NBD_SIMPLE_REPLY_MAGIC && be32_load(reply + 4) == 0 &&
                    be64_load(reply + 8) == cookie,
                "the honest client got an error");
-    fuzz_receive_all(honest, words, sizeof(words), "the honest client");
+    fuzz_receive_all(fd, words, sizeof(words), "the honest client");
     for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         FUZZ_CHECK(words[i] == fuzz_steady_word(offset / 8 + i),
                    "the honest client got wrong data");
+    ns = clock_ns() - begin_ns;
+    total.honest_ns_max = ns > total.honest_ns_max ? ns : total.honest_ns_max;
+    total.honest_reads++;
+}
+
+static void guest_serve(void)
+{
+    unsigned char head[NBD_REQUEST_BYTES], byte;
+    int fd = fuzz_connect(daemon_.nbd_path);
+
+    greet(fd);
+    go(fd, STEADY);
+    honest_read(fd);
+    request_head(head, NBD_CMD_DISC, 0, 0, 0, 0);
+    fuzz_send_all(fd, head, sizeof(head), "an honest guest");
+    fuzz_wait(fd, POLLIN, "an honest guest that left");
+    FUZZ_CHECK(recv(fd, &byte, 1, 0) == 0, "an honest guest got more than it asked for");
+    close(fd);
+    total.guests++;
+}
+
+static void total_say(void)
+{
+    fprintf(stderr,
+            "nbd-server: %" PRIu64 " fuzzed handshakes, %" PRIu64 " right ones, %" PRIu64
+            " requests, %" PRIu64 " pieces of garbage among them; %" PRIu64
+            " honest reads, the longest took %" PRIu64 " us, %" PRIu64 " honest connections\n",
+            total.handshakes, total.negotiated, total.requests, total.raw, total.honest_reads,
+            total.honest_ns_max / 1000, total.guests);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -143,7 +189,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     honest = fuzz_connect(daemon_.nbd_path);
     greet(honest);
     export_name(honest, STEADY);
-    honest_read();
+    honest_read(honest);
+    atexit(total_say);
     return 0;
 }
 
@@ -300,6 +347,7 @@ static void request_send(struct fuzz_input *input, uint8_t op)
     client.requests[client.count].due = due_of(type, flags, offset, length);
     client.requests[client.count].payload = type == NBD_CMD_READ ? length : 0;
     output(head, sizeof(head));
+    total.requests++;
     /* Either ends it; of so large a payload, which is refused or ends the connection, not all is
      * sent. */
     client.left = type == NBD_CMD_DISC || too_much;
@@ -316,6 +364,7 @@ static void raw_send(struct fuzz_input *input, size_t bytes)
     const uint8_t *data = fuzz_bytes(input, &bytes);
 
     client.strict = false;
+    total.raw++;
     output(data, bytes);
 }
 
@@ -340,8 +389,12 @@ static void ops_run(struct fuzz_input *input)
 
 static void end(void)
 {
+    static uint64_t inputs;
+
     output_flush();
-    honest_read();
+    honest_read(honest);
+    if (++inputs % GUEST_INTERVAL == 0)
+        guest_serve();
     if (!client.closed)
         shutdown(client.fd, SHUT_WR);
     while (!client.closed) {
@@ -367,8 +420,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     client.closed = client.left = false;
     client.count = client.answered = client.head_bytes = client.skip = 0;
     client.output_bytes = 0;
-    if (form & 3)
+    if (form & 3) {
         greet(client.fd);
+        total.negotiated++;
+    } else {
+        total.handshakes++;
+    }
     if ((form & 3) == 3) {
         option_send(client.fd, NBD_OPT_STRUCTURED_REPLY, "", 0);
         option_acknowledged(client.fd);
