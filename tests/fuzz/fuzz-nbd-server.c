@@ -4,6 +4,9 @@
  * client reads after each input, and must get its answer and the right data; now and then another
  * one connects, reads and leaves.  At the end it says how much of all that there was.
  *
+ * With the argument --cases=N it makes inputs of its own, of many requests each, until there were N
+ * fuzzed handshakes and requests; --seed=S makes others.
+ *
  *   first byte   0: the handshake, too, is the input's; 1: EXPORT_NAME; 2: GO;
  *                3: STRUCTURED_REPLY, then GO.  + 4: of the volume that is read-only.
  *                + 8: with meta contexts, where replies are structured
@@ -23,7 +26,7 @@
 #include "tests/fuzz/fuzz-daemon.h"
 
 #define OUTPUT_BYTES (512u << 10)
-#define REQUESTS_MAX 256u
+#define REQUESTS_MAX 1024u
 #define STEADY       "steady"
 
 /* An honest client that is new comes after so many inputs. */
@@ -179,19 +182,6 @@ static void total_say(void)
             " honest reads, the longest took %" PRIu64 " us, %" PRIu64 " honest connections\n",
             total.handshakes, total.negotiated, total.requests, total.raw, total.honest_reads,
             total.honest_ns_max / 1000, total.guests);
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    fuzz_daemon_start(&daemon_);
-    honest = fuzz_connect(daemon_.nbd_path);
-    greet(honest);
-    export_name(honest, STEADY);
-    honest_read(honest);
-    atexit(total_say);
-    return 0;
 }
 
 /* ---- what is to be answered ------------------------------------------------------------------ */
@@ -370,7 +360,7 @@ static void raw_send(struct fuzz_input *input, size_t bytes)
 
 static void ops_run(struct fuzz_input *input)
 {
-    for (unsigned ops = 0; !fuzz_ended(input) && ops < 400 && !client.closed && !client.left;
+    for (unsigned ops = 0; !fuzz_ended(input) && ops < 2000 && !client.closed && !client.left;
          ops++) {
         uint8_t op = fuzz_u8(input);
 
@@ -446,5 +436,112 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         raw_send(&input, left);
     }
     end();
+    return 0;
+}
+
+/* ---- inputs of our own ---------------------------------------------------------------------- */
+
+/* Small, fast, and the same everywhere: SplitMix64. */
+static uint64_t random_next(uint64_t *state)
+{
+    uint64_t word = *state += 0x9e3779b97f4a7c15u;
+
+    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
+    word = (word ^ word >> 27) * 0x94d049bb133111ebu;
+    return word ^ word >> 31;
+}
+
+/* As fuzz_number reads it: small, or any. */
+static size_t number_make(uint64_t word, bool any, uint8_t *data)
+{
+    uint8_t form = (uint8_t)(any ? word : word & 127);
+    size_t bytes = form < 128 ? 1 : form < 192 ? 2 : form < 224 ? 3 : form < 240 ? 2 : 9;
+
+    data[0] = form;
+    for (size_t i = 1; i < bytes; i++)
+        data[i] = (uint8_t)(word >> 7 * i);
+    return bytes;
+}
+
+/* Mostly requests that leave the connection alive, so that many fit into one. */
+static size_t input_make(uint64_t *state, uint8_t *data, size_t max)
+{
+    static const uint8_t forms[] = {0, 1, 2, 3, 5, 6, 7, 11, 15, 1, 2, 3, 11, 11};
+    static const uint8_t commands[] = {0, 0, 0, 0, 1, 1, 1, 1, 3, 4, 5, 6, 6, 7, 7, 8};
+    size_t bytes = 1;
+
+    data[0] = forms[random_next(state) % sizeof(forms)];
+    while (bytes + 24 < max) {
+        uint64_t word = random_next(state), place = random_next(state);
+        uint8_t op = commands[word & 15];
+
+        op |= (word >> 4 & 3) == 0 ? 32 : 0;
+        op |= (word >> 6 & 7) == 0 ? 64 : 0;
+        op |= (word >> 9 & 3) == 0 ? 128 : 0;
+        if ((word >> 12 & 1023) == 0)
+            op = (uint8_t)(word >> 24); /* anything: DISC, raw bytes, ... */
+        data[bytes++] = op;
+        if (op & 32)
+            data[bytes++] = (uint8_t)(1u << (word >> 32 & 7));
+        if (op & 64) {
+            bytes += number_make(place, true, data + bytes);
+        } else {
+            data[bytes++] = (uint8_t)place;
+            data[bytes++] = (uint8_t)(place >> 8);
+        }
+        /* A length of a block, or of a few; now and then of 64 KiB, or one that is hard. */
+        if (op & 128) {
+            bytes += number_make(place >> 16, (word >> 40 & 63) == 0, data + bytes);
+        } else {
+            data[bytes++] = (uint8_t)(place >> 16);
+            data[bytes++] = (word >> 48 & 255) == 0  ? 255
+                            : (word >> 56 & 15) == 0 ? 64
+                            : (word >> 56 & 3) == 1  ? 16
+                                                     : 1;
+        }
+    }
+    return bytes;
+}
+
+static void cases_run(uint64_t wanted, uint64_t seed)
+{
+    static uint8_t data[6000];
+    uint64_t said = 0, done = 0;
+
+    while (done < wanted) {
+        uint64_t state = seed++;
+
+        LLVMFuzzerTestOneInput(data, input_make(&state, data, sizeof(data)));
+        done = total.handshakes + total.requests;
+        if (done / 100000 > said) {
+            said = done / 100000;
+            total_say();
+        }
+    }
+}
+
+static uint64_t argument(int argc, char **argv, const char *name)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], name, strlen(name)) == 0)
+            return strtoull(argv[i] + strlen(name), NULL, 10);
+    }
+    return 0;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    uint64_t cases = argument(*argc, *argv, "--cases=");
+
+    fuzz_daemon_start(&daemon_);
+    honest = fuzz_connect(daemon_.nbd_path);
+    greet(honest);
+    export_name(honest, STEADY);
+    honest_read(honest);
+    atexit(total_say);
+    if (cases > 0) {
+        cases_run(cases, argument(*argc, *argv, "--seed=") << 32);
+        exit(0);
+    }
     return 0;
 }
