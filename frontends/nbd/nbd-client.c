@@ -131,7 +131,7 @@ void nbd_client_stop(struct nbd_client *client)
         client->stopping = true;
         cancel_receive(client); /* nbd-receive.c drains when it finds no more requests */
     } else if (client->state == NBD_CLIENT_HANDSHAKE) {
-        nbd_client_break(client);
+        nbd_greeter_stop(client);
     }
 }
 

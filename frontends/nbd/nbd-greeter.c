@@ -12,7 +12,10 @@
 #include "frontends/nbd/nbd-server-private.h"
 #include "frontends/nbd/nbd-tls.h"
 
-#define INPUT_BYTES (NBD_OPTION_HEADER_BYTES + NBD_HANDSHAKE_DATA_BYTES_MAX)
+/* When the server stops: how long a client that negotiates may take to be told. */
+#define STOP_GRACE_NS UINT64_C(1000000000)
+
+#define INPUT_BYTES   (NBD_OPTION_HEADER_BYTES + NBD_HANDSHAKE_DATA_BYTES_MAX)
 
 struct nbd_greeter {
     struct nbd_handshake handshake;
@@ -72,8 +75,9 @@ static void failed(struct nbd_client *client, const char *why)
 {
     const struct nbd_greeter *greeter = client->greeter;
 
-    /* Many clients say goodbye without waiting for our answer to it. */
-    if (greeter->result == NBD_HANDSHAKE_CLOSE && greeter->handshake.why == NULL) {
+    /* Many clients say goodbye without waiting for our answer to it.  When we stop, it is us. */
+    if ((greeter->result == NBD_HANDSHAKE_CLOSE && greeter->handshake.why == NULL) ||
+        client->stopping) {
         nbd_client_break(client);
         return;
     }
@@ -206,7 +210,8 @@ static void expired(struct core *core, struct core_timer *timer)
     struct nbd_client *client = container_of(timer, struct nbd_client, timeout);
 
     (void)core;
-    nbd_count(client->own, handshake_timeouts);
+    if (!client->stopping)
+        nbd_count(client->own, handshake_timeouts);
     failed(client, "the client took too long");
 }
 
@@ -227,6 +232,22 @@ int nbd_greeter_start(struct nbd_client *client)
                    core_now(client->core) + server->limits.handshake_timeout_ns);
     go_on(client);
     return 0;
+}
+
+/* The document: further options are refused with an error of their own.  A client that is quiet may be
+ * about to send one; one that has not even begun is not waited for. */
+void nbd_greeter_stop(struct nbd_client *client)
+{
+    struct nbd_handshake *handshake = &client->greeter->handshake;
+
+    client->stopping = handshake->stopping = true;
+    if (handshake->state == NBD_HANDSHAKE_GREETING ||
+        handshake->state == NBD_HANDSHAKE_CLIENT_FLAGS) {
+        nbd_client_break(client);
+        return;
+    }
+    core_timer_disarm(client->core, &client->timeout);
+    core_timer_arm(client->core, &client->timeout, core_now(client->core) + STOP_GRACE_NS);
 }
 
 void nbd_greeter_end(struct nbd_client *client)

@@ -9,6 +9,9 @@ struct nbd_client;
  * memory. */
 int nbd_greeter_start(struct nbd_client *client);
 
+/* The server stops: ends, within a second. */
+void nbd_greeter_stop(struct nbd_client *client);
+
 /* Frees it; nothing it started is under way any more. */
 void nbd_greeter_end(struct nbd_client *client);
 

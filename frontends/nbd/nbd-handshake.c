@@ -135,6 +135,8 @@ static enum nbd_handshake_result export_name(struct nbd_handshake *handshake,
     unsigned char *place;
 
     /* The answer to this option has no way to say no. */
+    if (handshake->stopping)
+        return close_because(handshake, NULL);
     if (handshake->tls == NBD_TLS_REQUIRE && !handshake->secure)
         return close_because(handshake, "EXPORT_NAME without TLS, which is required");
     if (volume == NULL)
@@ -260,11 +262,19 @@ static void meta_context(struct nbd_handshake *handshake, const unsigned char *d
     }
 }
 
-/* Without TLS where it is required nothing else is talked about.  True: `option` was refused. */
-static bool refuse_plain(struct nbd_handshake *handshake, struct output *output)
+/* When the server stops, and without TLS where it is required, nothing else is talked about.  True:
+ * `option` was refused. */
+static bool refuse(struct nbd_handshake *handshake, struct output *output)
 {
+    if (handshake->option == NBD_OPT_ABORT)
+        return false;
+    if (handshake->stopping) {
+        output_error(output, handshake->option, NBD_REP_ERR_SHUTDOWN,
+                     "the server is shutting down");
+        return true;
+    }
     if (handshake->tls != NBD_TLS_REQUIRE || handshake->secure ||
-        handshake->option == NBD_OPT_STARTTLS || handshake->option == NBD_OPT_ABORT)
+        handshake->option == NBD_OPT_STARTTLS)
         return false;
     output_error(output, handshake->option, NBD_REP_ERR_TLS_REQD, "TLS is required");
     return true;
@@ -327,7 +337,7 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
     handshake->state = NBD_HANDSHAKE_OPTION;
     if (handshake->option == NBD_OPT_EXPORT_NAME)
         return export_name(handshake, data, output);
-    if (refuse_plain(handshake, output))
+    if (refuse(handshake, output))
         return NBD_HANDSHAKE_MORE;
     switch (handshake->option) {
     case NBD_OPT_STARTTLS: return start_tls(handshake, output);
@@ -377,7 +387,7 @@ static enum nbd_handshake_result option(struct nbd_handshake *handshake, const u
 static void skipped(struct nbd_handshake *handshake, struct output *output)
 {
     handshake->state = NBD_HANDSHAKE_OPTION;
-    if (refuse_plain(handshake, output))
+    if (refuse(handshake, output))
         return;
     switch (handshake->option) {
     case NBD_OPT_SET_META_CONTEXT: handshake->contexts = 0; /* fall through */

@@ -55,6 +55,7 @@ struct nbd_handshake {
     struct cache *cache;
     enum nbd_tls_mode tls; /* set after init; off is 0 */
     bool secure;           /* what is said is encrypted */
+    bool stopping;         /* set any time: options are refused from now on */
     enum nbd_handshake_state state;
     uint32_t option, length; /* the option under way; in SKIP, length is what is left to drop */
     unsigned options;        /* received so far */

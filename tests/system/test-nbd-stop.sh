@@ -59,6 +59,47 @@ END
 wait "$memory_pid" || fail "status $?"
 expect_counter connections_open 0
 
+# A client that negotiates is told, whatever it asks for, and has a second to say goodbye.
+start_memory_server
+python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
+import os, signal, sys, time
+import nbdraw as n
+
+path, pid = sys.argv[1], int(sys.argv[2])
+clients = [n.Client(path) for _ in range(4)]
+for c in clients:
+    c.greet()
+    assert c.option_replies(n.STRUCTURED_REPLY) == [(n.REP_ACK, b"")]
+polite, named, rude, silent = clients
+bystander = n.Client(path)  # says nothing, and is hung up on at once
+bystander.receive(18)
+begun = n.Client(path)  # in the middle of an option
+begun.greet()
+begun.send(n.option(n.GO, n.go_data(b"memory"))[:20])
+time.sleep(0.2)
+begin = time.monotonic()
+os.kill(pid, signal.SIGTERM)
+bystander.expect_close()
+for number, data in (n.LIST, b""), (n.INFO, n.go_data(b"memory")), (n.GO, n.go_data(b"memory")), (77, b""):
+    ((kind, text),) = polite.option_replies(number, data)
+    assert kind == n.ERR_SHUTDOWN and b"shutting down" in text, (number, kind)
+assert polite.option_replies(n.ABORT) == [(n.REP_ACK, b"")]
+polite.expect_close()
+begun.send(n.option(n.GO, n.go_data(b"memory"))[20:])
+assert begun.option_reply(n.GO)[0] == n.ERR_SHUTDOWN
+named.send(n.option(n.EXPORT_NAME, b"memory"))  # has no way to say no
+named.expect_close()
+rude.send(n.option(n.GO, n.go_data(b"memory")))
+assert rude.option_reply(n.GO)[0] == n.ERR_SHUTDOWN
+for c in rude, silent, begun:
+    c.expect_close()
+assert 0.9 < time.monotonic() - begin < 4, time.monotonic() - begin
+END
+wait "$memory_pid" || fail "status $?"
+expect_counter connections_open 0
+expect_counter handshakes_failed 0
+expect_counter handshake_timeouts 0
+
 # A client that takes nothing is dropped after some seconds.
 start_memory_server
 python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'

@@ -40,6 +40,7 @@ static unsigned char client[BYTES_MAX], server[BYTES_MAX];
 static size_t client_bytes, server_bytes, server_read;
 static struct nbd_handshake handshake;
 static enum nbd_tls_mode tls;
+static bool stopping;
 
 /* ---- what the client says --------------------------------------------------------------- */
 
@@ -203,6 +204,7 @@ static inline enum nbd_handshake_result converse(size_t bytes, size_t cut, size_
 
     nbd_handshake_init(&handshake, NULL);
     handshake.tls = tls;
+    handshake.stopping = stopping;
     server_bytes = server_read = 0;
     for (;;) {
         size_t consumed, answered;
@@ -281,6 +283,7 @@ static inline void setup(void)
     volumes[2].read_only = true;
     volumes_used = 3;
     tls = NBD_TLS_OFF;
+    stopping = false;
     client_bytes = 0;
     say32(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 }

@@ -106,6 +106,51 @@ START_TEST(abort_is_acknowledged)
 }
 END_TEST
 
+/* Known and unknown ones, with TLS and without, and those that are too long. */
+START_TEST(options_are_refused_when_the_server_stops)
+{
+    static const uint32_t refused[] = {NBD_OPT_LIST,
+                                       NBD_OPT_STARTTLS,
+                                       NBD_OPT_STRUCTURED_REPLY,
+                                       NBD_OPT_LIST_META_CONTEXT,
+                                       NBD_OPT_SET_META_CONTEXT,
+                                       NBD_OPT_EXTENDED_HEADERS,
+                                       77};
+    static unsigned char data[NBD_HANDSHAKE_DATA_BYTES_MAX + 1];
+    const size_t count = sizeof(refused) / sizeof(refused[0]);
+
+    stopping = true;
+    tls = (enum nbd_tls_mode)_i;
+    for (size_t i = 0; i < count; i++)
+        say_option(refused[i], NULL, 0);
+    say_option(NBD_OPT_LIST, data, sizeof(data));
+    say_info(NBD_OPT_INFO, "db", NULL, 0);
+    say_info(NBD_OPT_GO, "db", NULL, 0);
+    say_option(NBD_OPT_ABORT, NULL, 0);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_CLOSE);
+    ck_assert_ptr_null(handshake.why);
+    hear_greeting();
+    for (size_t i = 0; i < count; i++)
+        hear_error(refused[i], NBD_REP_ERR_SHUTDOWN);
+    hear_error(NBD_OPT_LIST, NBD_REP_ERR_SHUTDOWN);
+    hear_error(NBD_OPT_INFO, NBD_REP_ERR_SHUTDOWN);
+    hear_error(NBD_OPT_GO, NBD_REP_ERR_SHUTDOWN);
+    hear_ack(NBD_OPT_ABORT);
+    hear_nothing_more();
+}
+END_TEST
+
+START_TEST(export_name_closes_when_the_server_stops)
+{
+    stopping = true;
+    say_option(NBD_OPT_EXPORT_NAME, "db", 2);
+    ck_assert_int_eq(converse_fully(), NBD_HANDSHAKE_CLOSE);
+    ck_assert_ptr_null(handshake.why);
+    hear_greeting();
+    hear_nothing_more();
+}
+END_TEST
+
 START_TEST(list_names_and_descriptions)
 {
     const unsigned char *data;
@@ -389,6 +434,9 @@ int main(void)
     tcase_add_test(cases, export_name_too_long_closes);
     tcase_add_test(cases, requests_behind_the_handshake_are_left);
     tcase_add_loop_test(cases, abort_is_acknowledged, 0, 3);
+    tcase_add_loop_test(cases, options_are_refused_when_the_server_stops, NBD_TLS_OFF,
+                        NBD_TLS_REQUIRE + 1);
+    tcase_add_test(cases, export_name_closes_when_the_server_stops);
     tcase_add_test(cases, list_names_and_descriptions);
     tcase_add_test(cases, list_of_every_volume);
     tcase_add_test(cases, list_and_structured_reply_take_no_data);
