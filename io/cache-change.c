@@ -48,16 +48,8 @@ static void records_restore(struct cache *cache, const struct records *records)
 
 static int match(struct cache *cache, struct cache_volume *own, char *why, size_t why_bytes)
 {
-    int error;
+    int error = cache_volume_match(cache, own, why, why_bytes);
 
-    if (own->volume.destage == DESTAGE_ORDERED) {
-        snprintf(why, why_bytes,
-                 "volume \"%s\": ordered destaging begins with a start of the daemon; restart it, "
-                 "or use destage \"sorted\"",
-                 own->volume.name);
-        return -EOPNOTSUPP;
-    }
-    error = cache_volume_match(cache, own, why, why_bytes);
     if (!error && own->plan.verdict != ATTACH_NEW && own->plan.verdict != ATTACH_NORMAL) {
         snprintf(why, why_bytes,
                  "volume \"%s\": it was used without this flash; restart the daemon, which brings "
@@ -116,6 +108,36 @@ static int make_known(struct cache *cache, struct cache_volume **list, unsigned 
     return error;
 }
 
+static bool is_ordered(const struct cache_volume *own)
+{
+    return own->volume.destage == DESTAGE_ORDERED;
+}
+
+/* The shards' places for volumes with ordered destaging are given once each.  Under change_lock. */
+static int check_places(struct cache *cache, struct cache_volume *const *list, unsigned count,
+                        char *why, size_t why_bytes)
+{
+    unsigned coming = 0, used = cache->ordered_gone;
+
+    if (cache->volume_count + cache->ordered_gone + count > VOLUMES_MAX) {
+        snprintf(why, why_bytes, "a cache takes at most %u volumes", VOLUMES_MAX);
+        return -ENOSPC;
+    }
+    for (unsigned i = 0; i < count; i++)
+        coming += is_ordered(list[i]);
+    for (unsigned i = 0; i < cache->volume_count; i++)
+        used += is_ordered(cache->volumes[i]);
+    if (coming == 0 || used + coming <= cache->ordered_places)
+        return 0;
+    snprintf(why, why_bytes,
+             cache->ordered_places == 0
+                 ? "no volume had ordered destaging when the daemon started, so there is no memory "
+                   "for it; restart it, or use destage \"sorted\""
+                 : "volumes with ordered destaging came and went too often since the daemon "
+                   "started; restart it, or use destage \"sorted\"");
+    return -EOPNOTSUPP;
+}
+
 static int attach_opened(struct cache *cache, struct cache_volume **list, unsigned count, char *why,
                          size_t why_bytes)
 {
@@ -123,10 +145,8 @@ static int attach_opened(struct cache *cache, struct cache_volume **list, unsign
 
     pthread_mutex_lock(&cache->change_lock);
     error = check_flash(cache, why, why_bytes);
-    if (!error && cache->volume_count + cache->ordered_gone + count > VOLUMES_MAX) {
-        snprintf(why, why_bytes, "a cache takes at most %u volumes", VOLUMES_MAX);
-        error = -ENOSPC;
-    }
+    if (!error)
+        error = check_places(cache, list, count, why, why_bytes);
     if (!error)
         error = make_known(cache, list, count, why, why_bytes);
     for (unsigned i = 0; i < count && !error; i++) {
@@ -138,6 +158,8 @@ static int attach_opened(struct cache *cache, struct cache_volume **list, unsign
         while (!cache_volumes_publish(cache))
             nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
     }
+    for (unsigned i = 0; i < count && !error; i++)
+        epoch_begin(list[i]);
     pthread_mutex_unlock(&cache->change_lock);
     return error;
 }
@@ -250,7 +272,7 @@ static void take_out(struct cache *cache, struct cache_volume *own)
         place++;
     memmove(&cache->volumes[place], &cache->volumes[place + 1],
             (--cache->volume_count - place) * sizeof(cache->volumes[0]));
-    cache->ordered_gone += own->volume.destage == DESTAGE_ORDERED;
+    cache->ordered_gone += is_ordered(own);
     list_add_tail(&cache->gone, &own->link);
     own->is_gone = true;
 }

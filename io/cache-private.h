@@ -76,6 +76,7 @@ struct cache {
     pthread_mutex_t change_lock;
     unsigned volume_count;
     struct cache_volume *volumes[VOLUMES_MAX];
+    unsigned ordered_places; /* that the shards have */
     unsigned ordered_gone; /* volumes that had ordered destaging keep their places in the shards */
     struct list gone;      /* volumes that left */
     _Atomic(struct volume_table *) table;

@@ -172,14 +172,21 @@ static unsigned char *map(size_t bytes)
     return memory;
 }
 
-static uint32_t ordered_volumes(const struct cache *cache)
+/* Each further place costs 48 KiB of addresses per shard, and memory only when it is used. */
+#define ORDERED_SPARE 32u
+
+/* How many volumes with ordered destaging the shards have memory for.  The first one costs 2 bytes for each
+ * block of the flash, which those who have none shall not pay. */
+static uint32_t ordered_places(const struct cache *cache)
 {
     uint32_t count = 0;
 
     for (unsigned i = 0; i < cache->volume_count; i++)
         count += cache->volumes[i]->volume.destage == DESTAGE_ORDERED;
     /* Without flash nothing is destaged. */
-    return atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING ? 0 : count;
+    if (count == 0 || atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING)
+        return 0;
+    return count + ORDERED_SPARE < VOLUMES_MAX ? count + ORDERED_SPARE : VOLUMES_MAX;
 }
 
 static int create_shard(struct cache *cache, struct shard_runner *runner)
@@ -200,7 +207,7 @@ static int create_shard(struct cache *cache, struct shard_runner *runner)
         .durable_lsn = block->shards[runner->index].durable_lsn,
         .retired = block->retired,
         .retired_count = block->retired_count,
-        .ordered_volumes = ordered_volumes(cache),
+        .ordered_volumes = cache->ordered_places,
         .detached = atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING,
         .held = cache_attach_holds(cache),
     };
@@ -225,6 +232,7 @@ static int create_shards(struct cache *cache, char *why, size_t why_bytes)
     int error;
 
     cache->shard_count = cache->superblock.block->shard_count;
+    cache->ordered_places = ordered_places(cache);
     cache->runners = calloc(cache->shard_count, sizeof(*cache->runners));
     if (cache->runners == NULL)
         return out_of_memory(why, why_bytes);

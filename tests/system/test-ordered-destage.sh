@@ -16,16 +16,17 @@ bytes=$((24 * 1024 * 1024))
 export ram=4M
 
 status() {
-    blkcachectl --json status | jq -e ".volumes[0] | $1"
+    blkcachectl --json status | jq -e ".volumes[] | select(.name == \"v\") | $1"
 }
 
 writes_arrived() {
     status ".written_bytes > $((1024 * 1024))"
 }
 
-# round NUMBER: half of them with a file as backing store, half with a slow server.
+# round NUMBER: half of them with a file as backing store, half with a slow server; half of each with a volume
+# that comes, goes and comes again while the daemon runs.
 round() {
-    local number=$1 backing=$tmpdir/backing
+    local number=$1 backing=$tmpdir/backing volume first
     rm -f "$tmpdir/backing"
     truncate -s $bytes "$tmpdir/backing"
     if ((number % 2)); then
@@ -35,8 +36,20 @@ round() {
     fi
     format_flash 64M >/dev/null
     rm -rf "$tmpdir/state"
-    write_config "name = \"v\"; backing = \"$backing\"; mode = \"write-back\"; destage = \"ordered\";"
-    start_daemon
+    volume="name = \"v\"; backing = \"$backing\"; mode = \"write-back\"; destage = \"ordered\";"
+    if ((number % 4 < 2)); then
+        write_config "$volume"
+        start_daemon
+    else
+        truncate -s 1M "$tmpdir/first"
+        first="name = \"first\"; backing = \"$tmpdir/first\"; mode = \"write-back\"; destage = \"ordered\";"
+        write_config "$first"
+        start_daemon
+        write_config "$first" "$volume"
+        blkcachectl reload
+        blkcachectl detach v
+        blkcachectl attach v
+    fi
     wait_until 20 status '.destage == "ordered" and .backing_consistent'
     coproc CLIENT { "$client" "$(nbd_uri v)" $bytes "$number" 2>"$tmpdir/client.log"; }
     client_pid=$CLIENT_PID from=${CLIENT[0]} to=${CLIENT[1]}
