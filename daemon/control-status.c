@@ -355,12 +355,11 @@ json_t *control_nbd(const struct service *service)
 {
     struct nbd_counters counters = {0};
     json_t *object = json_object(), *listen = json_array(), *all = json_object();
-    const char *address;
+    struct nbd_limits limits = nbd_server_limits(service->nbd);
+    char address[NBD_ADDRESS_BYTES];
 
-    if (service->nbd != NULL)
-        nbd_server_counters(service->nbd, &counters);
-    for (unsigned i = 0;
-         service->nbd != NULL && (address = nbd_server_address(service->nbd, i)) != NULL; i++)
+    nbd_server_counters(service->nbd, &counters);
+    for (unsigned i = 0; nbd_server_address(service->nbd, i, address); i++)
         json_array_append_new(listen, json_string(address));
 #define X(name, text) json_object_set_new(all, #name, number(counters.name));
     NBD_COUNTERS(X)
@@ -368,8 +367,7 @@ json_t *control_nbd(const struct service *service)
     json_object_set_new(object, "listen", listen);
     json_object_set_new(object, "connections", number(counters.connections_open));
     json_object_set_new(object, "counters", all);
-    if (service->nbd != NULL)
-        json_object_set_new(object, "limits", limits_json(nbd_server_limits(service->nbd)));
+    json_object_set_new(object, "limits", limits_json(&limits));
     return object;
 }
 

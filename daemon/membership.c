@@ -118,7 +118,7 @@ static bool claim(struct service *service, struct volume *volume, bool force, un
 
     if (cache_claim(volume, users))
         return true;
-    if (!force || service->nbd == NULL)
+    if (!force)
         return false;
     do {
         nbd_server_hang_up(service->nbd, volume);

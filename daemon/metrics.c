@@ -331,8 +331,7 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
     cache_status(cache, &snapshot->status);
     cache_facts(cache, &snapshot->facts);
     snapshot->destage_rate = history_destage_rate(service->history);
-    if (service->nbd != NULL)
-        nbd_server_counters(service->nbd, &snapshot->nbd);
+    nbd_server_counters(service->nbd, &snapshot->nbd);
     for (unsigned i = 0; i < snapshot->volume_count; i++) {
         struct volume_figures *figures = &snapshot->volumes[i];
         const struct volume *volume = volume_at(cache, i);
@@ -367,8 +366,7 @@ char *metrics_text(struct service *service, size_t *bytes)
         write_log(out, &snapshot);
         write_volumes(out, &snapshot);
         write_latencies(out, &snapshot);
-        if (service->nbd != NULL)
-            write_nbd(out, &snapshot.nbd);
+        write_nbd(out, &snapshot.nbd);
         fputs("# EOF\n", out);
         if (fclose(out) != 0) {
             free(text);

@@ -13,6 +13,7 @@
 #include "daemon/settings.h"
 #include "daemon/transition.h"
 #include "daemon/web.h"
+#include "frontends/nbd/nbd-change.h"
 
 struct plan {
     struct service *service;
@@ -24,6 +25,7 @@ struct plan {
     unsigned coming_count, going_count;
     bool web_changes;
     struct web *web; /* the new one */
+    struct nbd_change *nbd;
 };
 
 int reload_read(const char *path, struct config **config, char *why, size_t why_bytes)
@@ -53,8 +55,9 @@ static void refuse(struct plan *plan, const char *group, const char *key, const 
 
 static bool may_change(const struct config_group *group, const struct config_key *key)
 {
-    return group == &config_group_daemon &&
-           (strcmp(key->name, "log_level") == 0 || strcmp(key->name, "metrics") == 0);
+    return group == &config_group_nbd ||
+           (group == &config_group_daemon &&
+            (strcmp(key->name, "log_level") == 0 || strcmp(key->name, "metrics") == 0));
 }
 
 static void compare_group(struct plan *plan, const struct config_group *group, const char *name,
@@ -137,6 +140,19 @@ static int begin_web(struct plan *plan, char *why, size_t why_bytes)
     return web_begin(&plan->web, plan->service, address, why, why_bytes);
 }
 
+/* So must the new addresses. */
+static int begin_nbd(struct plan *plan, char *why, size_t why_bytes)
+{
+    static const char *const nowhere[1];
+    const struct config_nbd *nbd = &plan->config->nbd;
+    const char *const *listen = nbd->listen.count > 0 ? nbd->listen.list : nowhere;
+    const struct nbd_limits limits = service_nbd_limits(nbd);
+
+    return nbd_change_begin(&plan->nbd, plan->service->nbd,
+                            plan->service->sockets_given ? NULL : listen, nbd->listen.count,
+                            &limits, why, why_bytes);
+}
+
 static void change_settings(struct plan *plan, struct volume *volume)
 {
     struct config_volume wanted = *config_volume_find(plan->config, volume->name);
@@ -180,6 +196,7 @@ static void commit(struct plan *plan)
         service->web = plan->web;
         web_end(old);
     }
+    nbd_change_commit(plan->nbd);
     service_replace(service, plan->config);
 }
 
@@ -190,6 +207,8 @@ static int carry_out(struct plan *plan, struct change_progress *progress, char *
     struct service *service = plan->service;
     int error = begin_web(plan, why, why_bytes);
 
+    if (!error)
+        error = begin_nbd(plan, why, why_bytes);
     if (error)
         return error;
     error = membership_prepare(service, plan->going, plan->going_count, &flush, progress, why,
@@ -216,6 +235,7 @@ int reload(struct service *service, struct change_progress *progress, char *why,
         error = carry_out(&plan, progress, why, why_bytes);
     if (error) {
         web_end(plan.web);
+        nbd_change_abandon(plan.nbd);
         config_free(plan.config);
     } else {
         log_notice("the configuration was read again", LOG_STR("file", service->config_path),

@@ -206,6 +206,19 @@ static uint64_t timeout_ns(config_duration duration)
     return duration == 0 ? NBD_NEVER : duration;
 }
 
+struct nbd_limits service_nbd_limits(const struct config_nbd *from)
+{
+    return (struct nbd_limits){
+        .connections_max = (uint32_t)from->connections_max,
+        .requests_max = (uint32_t)from->requests_max,
+        .bytes_max = from->bytes_max,
+        .handshake_timeout_ns = from->handshake_timeout,
+        .idle_timeout_ns = timeout_ns(from->idle_timeout),
+        .send_timeout_ns = timeout_ns(from->send_timeout),
+        .receive_timeout_ns = timeout_ns(from->receive_timeout),
+    };
+}
+
 static int create_nbd(struct service *service, const struct service_sockets *sockets, char *why,
                       size_t why_bytes)
 {
@@ -214,23 +227,14 @@ static int create_nbd(struct service *service, const struct service_sockets *soc
     struct nbd_server_config config = {
         .cache = service->cache,
         .listen = listen->list,
-        .listen_count = sockets->single || sockets->listening_count > 0 ? 0 : listen->count,
+        .listen_count = service->sockets_given ? 0 : listen->count,
         .listen_fds = sockets->listening,
         .listen_fd_count = sockets->listening_count,
         .single = sockets->single,
         .single_fd = sockets->single_fd,
         .single_gone = sockets->single_gone,
         .opaque = sockets->opaque,
-        .limits =
-            {
-                .connections_max = (uint32_t)from->connections_max,
-                .requests_max = (uint32_t)from->requests_max,
-                .bytes_max = from->bytes_max,
-                .handshake_timeout_ns = from->handshake_timeout,
-                .idle_timeout_ns = timeout_ns(from->idle_timeout),
-                .send_timeout_ns = timeout_ns(from->send_timeout),
-                .receive_timeout_ns = timeout_ns(from->receive_timeout),
-            },
+        .limits = service_nbd_limits(from),
         .tls =
             {
                 .mode = (enum nbd_tls_mode)from->tls.mode,
@@ -240,8 +244,6 @@ static int create_nbd(struct service *service, const struct service_sockets *soc
             },
     };
 
-    if (config.listen_count + config.listen_fd_count == 0 && !config.single)
-        return 0;
     return nbd_server_create(&service->nbd, &config, why, why_bytes);
 }
 
@@ -298,7 +300,7 @@ static int start_front_ends(struct service *service, const struct service_socket
         error = ublk_server_create(&service->ublk, service->cache, why, why_bytes);
     if (!error)
         error = ublk_server_start(service->ublk, why, why_bytes);
-    if (!error && service->nbd != NULL)
+    if (!error)
         nbd_server_start(service->nbd);
     if (error && service->ublk != NULL)
         ublk_server_stop(service->ublk);
@@ -313,6 +315,7 @@ int service_start(struct service *service, const struct config *config, const ch
     int error;
 
     *service = (struct service){.config_path = config_path, .config = config};
+    service->sockets_given = sockets->single || sockets->listening_count > 0;
     service->started_ns = clock_ns();
     error = choose_cores(service);
     if (error) {
@@ -368,8 +371,7 @@ int service_stop(struct service *service, char *why, size_t why_bytes)
     transitions_end(service->transitions);
     service->transitions = NULL;
     jobs_stop(service->jobs);
-    if (service->nbd != NULL)
-        nbd_server_stop(service->nbd);
+    nbd_server_stop(service->nbd);
     ublk_server_stop(service->ublk);
     error = cache_stop(service->cache, why, why_bytes);
     let_go(service);

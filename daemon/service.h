@@ -45,7 +45,8 @@ struct service {
     unsigned *cores; /* processor numbers */
     unsigned core_count;
     struct cache *cache;
-    struct nbd_server *nbd; /* NULL: nothing listens */
+    struct nbd_server *nbd;
+    bool sockets_given; /* nbd.listen does not count */
     struct ublk_server *ublk;
     struct history *history;
     struct upkeep *upkeep;
@@ -79,6 +80,9 @@ bool service_keep(struct service *service, const char *name, struct config *conf
 
 /* From now on all volumes' configuration is in `config`, which is taken over. */
 void service_replace(struct service *service, struct config *config);
+
+/* What the server is told of limits. */
+struct nbd_limits service_nbd_limits(const struct config_nbd *from);
 
 /* What the cache is told of a volume. */
 struct service_force;

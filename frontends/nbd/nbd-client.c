@@ -140,7 +140,6 @@ void nbd_client_stop(struct nbd_client *client)
 void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *handshake,
                          const unsigned char *input, size_t bytes)
 {
-    const struct nbd_limits *limits = &client->own->server->limits;
     struct volume *volume = handshake->volume;
 
     assert(bytes <= NBD_INPUT_BYTES);
@@ -154,7 +153,7 @@ void nbd_client_transmit(struct nbd_client *client, const struct nbd_handshake *
     client->rules.style = (uint8_t)nbd_handshake_style(handshake);
     client->rules.contexts = (uint8_t)nbd_handshake_contexts(handshake, volume);
     client->header_bytes = handshake->extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
-    client->slots = calloc(limits->requests_max, sizeof(*client->slots));
+    client->slots = calloc(client->limits.requests_max, sizeof(*client->slots));
     client->input = malloc(NBD_INPUT_BYTES);
     client->vectors = malloc(NBD_VECTORS_MAX * sizeof(*client->vectors));
     if (client->slots == NULL || client->input == NULL || client->vectors == NULL) {
@@ -206,6 +205,7 @@ int nbd_client_open(struct nbd_core *own, struct core *core, int fd)
     client->file = -1;
     client->core = core;
     client->own = own;
+    client->limits = own->server->limits;
     client->settle.run = settle;
     client->message.handle = begin;
     list_init(&client->link);

@@ -28,6 +28,7 @@
 
 #include "common/list.h"
 #include "frontends/nbd/nbd-request.h"
+#include "frontends/nbd/nbd-server.h"
 #include "frontends/nbd/nbd-slot.h"
 #include "io/core.h"
 
@@ -51,7 +52,8 @@ enum nbd_client_state {
 
 struct nbd_client {
     enum nbd_client_state state;
-    int fd, file; /* file: slot in the ring's table, or -1 */
+    struct nbd_limits limits; /* those in force when it came */
+    int fd, file;             /* file: slot in the ring's table, or -1 */
     struct core *core;
     struct nbd_core *own;
     struct list link;            /* own->clients */

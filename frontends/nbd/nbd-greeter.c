@@ -229,7 +229,7 @@ int nbd_greeter_start(struct nbd_client *client)
     client->send.done = sent;
     client->timeout.expired = expired;
     core_timer_arm(client->core, &client->timeout,
-                   core_now(client->core) + server->limits.handshake_timeout_ns);
+                   core_now(client->core) + client->limits.handshake_timeout_ns);
     go_on(client);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -38,6 +39,22 @@ static int fail(int error, char *why, size_t why_bytes, const char *name, const 
 {
     snprintf(why, why_bytes, "cannot listen on \"%s\": %s", name, reason);
     return error;
+}
+
+/* NULL: no memory. */
+static struct nbd_listener *create(const char *name)
+{
+    struct nbd_listener *listener = calloc(1, sizeof(*listener));
+
+    if (listener == NULL)
+        return NULL;
+    listener->fd = -1;
+    listener->name = name != NULL ? strdup(name) : NULL;
+    if (name != NULL && listener->name == NULL) {
+        free(listener);
+        return NULL;
+    }
+    return listener;
 }
 
 /* Whether it is worth another try; `ms` is 0 at first. */
@@ -134,7 +151,6 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
     if (!error && listen(listener->fd, BACKLOG) != 0)
         error = -errno;
     if (error) {
-        close(listener->fd);
         return fail(error, why, why_bytes, name,
                     error == -EADDRINUSE ? "another server listens there"
                     : error == -EEXIST   ? "there is a file that is not a socket; remove it or "
@@ -145,7 +161,7 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
         listener->device = status.st_dev;
         listener->inode = status.st_ino;
     }
-    return 1;
+    return 0;
 }
 
 /* ---- TCP -------------------------------------------------------------------------------- */
@@ -213,13 +229,14 @@ static int open_address(struct nbd_listener *listener, const struct addrinfo *ad
         listen(listener->fd, BACKLOG) != 0) {
         error = -errno;
         close(listener->fd);
+        listener->fd = -1;
         return error;
     }
     describe(listener);
     return 0;
 }
 
-static int open_tcp(struct nbd_listener *listeners, unsigned max, const char *name, char *why,
+static int open_tcp(struct nbd_listener **listeners, unsigned max, const char *name, char *why,
                     size_t why_bytes)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
@@ -235,21 +252,30 @@ static int open_tcp(struct nbd_listener *listeners, unsigned max, const char *na
         return fail(-EINVAL, why, why_bytes, name, gai_strerror(error));
     for (struct addrinfo *address = found; address != NULL && count < max;
          address = address->ai_next) {
+        listeners[count] = create(name);
+        if (listeners[count] == NULL) {
+            failure = -ENOMEM;
+            break;
+        }
         do
-            error = open_address(&listeners[count], address);
+            error = open_address(listeners[count], address);
         while (busy_wait(error, &ms));
         if (!error)
             count++;
+        else
+            nbd_listener_close(listeners[count]);
+        if (!error)
+            continue;
         /* A machine may be without IPv6, or without the interface, and that is fine as long as
          * one address works. */
-        else if (failure == 0 || (error != -EADDRNOTAVAIL && error != -EAFNOSUPPORT))
+        if (failure == 0 || (error != -EADDRNOTAVAIL && error != -EAFNOSUPPORT))
             failure = error;
     }
     freeaddrinfo(found);
     if (count > 0 && (failure == 0 || failure == -EADDRNOTAVAIL || failure == -EAFNOSUPPORT))
         return (int)count;
     while (count > 0)
-        nbd_listener_close(&listeners[--count]);
+        nbd_listener_close(listeners[--count]);
     if (failure == 0)
         return fail(-ENOSPC, why, why_bytes, name, "there are too many addresses to listen on");
     return fail(failure, why, why_bytes, name, strerror(-failure));
@@ -257,20 +283,27 @@ static int open_tcp(struct nbd_listener *listeners, unsigned max, const char *na
 
 /* ---- life ------------------------------------------------------------------------------- */
 
-int nbd_listener_open(struct nbd_listener *listeners, unsigned max, const char *name, char *why,
+int nbd_listener_open(struct nbd_listener **listeners, unsigned max, const char *name, char *why,
                       size_t why_bytes)
 {
+    int error;
+
     if (max == 0)
         return fail(-ENOSPC, why, why_bytes, name, "there are too many addresses to listen on");
-    memset(listeners, 0, max * sizeof(*listeners));
-    if (strncmp(name, PREFIX_UNIX, strlen(PREFIX_UNIX)) == 0)
-        return open_unix(listeners, name, why, why_bytes);
+    if (strncmp(name, PREFIX_UNIX, strlen(PREFIX_UNIX)) == 0) {
+        listeners[0] = create(name);
+        error = listeners[0] == NULL ? fail(-ENOMEM, why, why_bytes, name, "out of memory")
+                                     : open_unix(listeners[0], name, why, why_bytes);
+        if (error && listeners[0] != NULL)
+            nbd_listener_close(listeners[0]);
+        return error ? error : 1;
+    }
     if (strncmp(name, PREFIX_TCP, strlen(PREFIX_TCP)) == 0)
         return open_tcp(listeners, max, name, why, why_bytes);
     return fail(-EINVAL, why, why_bytes, name, "it must begin with unix: or tcp:");
 }
 
-int nbd_listener_adopt(struct nbd_listener *listener, unsigned max, int fd, char *why,
+int nbd_listener_adopt(struct nbd_listener **listener, unsigned max, int fd, char *why,
                        size_t why_bytes)
 {
     char name[32];
@@ -288,9 +321,11 @@ int nbd_listener_adopt(struct nbd_listener *listener, unsigned max, int fd, char
     /* With O_NONBLOCK the ring would not wait for clients. */
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) != 0)
         return fail(-errno, why, why_bytes, name, strerror(errno));
-    memset(listener, 0, sizeof(*listener));
-    listener->fd = fd;
-    describe(listener);
+    *listener = create(NULL);
+    if (*listener == NULL)
+        return fail(-ENOMEM, why, why_bytes, name, "out of memory");
+    (*listener)->fd = fd;
+    describe(*listener);
     return 0;
 }
 
@@ -298,10 +333,13 @@ void nbd_listener_close(struct nbd_listener *listener)
 {
     struct stat status;
 
-    close(listener->fd);
-    if (listener->path[0] != '\0' && lstat(listener->path, &status) == 0 &&
+    if (listener->fd >= 0)
+        close(listener->fd);
+    if (listener->inode != 0 && listener->path[0] != '\0' && lstat(listener->path, &status) == 0 &&
         status.st_dev == listener->device && status.st_ino == listener->inode)
         unlink(listener->path);
+    free(listener->name);
+    free(listener);
 }
 
 /* ---- accepting -------------------------------------------------------------------------- */
@@ -327,7 +365,7 @@ static void accepted(struct core *core, struct core_op *op, int32_t result, uint
         return;
     listener->accepting = false;
     if (listener->closing) {
-        nbd_server_drop(listener->server);
+        nbd_server_listener_ended(listener);
     } else if (result >= 0 || result == -ECONNABORTED || result == -EINTR) {
         arm(listener, core);
     } else {
@@ -361,6 +399,6 @@ void nbd_listener_stop(struct nbd_listener *listener, struct core *core)
         core_cancel(core, &listener->accept);
     } else {
         core_timer_disarm(core, &listener->retry);
-        nbd_server_drop(listener->server);
+        nbd_server_listener_ended(listener);
     }
 }

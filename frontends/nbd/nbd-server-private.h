@@ -45,10 +45,10 @@ struct nbd_core {
 
 struct nbd_server {
     struct cache *cache;
-    struct nbd_limits limits;
+    struct nbd_limits limits; /* of connections to come; read on core 0, or under the lock */
     enum nbd_tls_mode tls_mode;
-    struct nbd_credentials *credentials; /* NULL: TLS is off */
-    struct nbd_listener listeners[NBD_LISTENERS_MAX];
+    struct nbd_credentials *credentials;               /* NULL: TLS is off */
+    struct nbd_listener *listeners[NBD_LISTENERS_MAX]; /* under the lock once it is started */
     unsigned listener_count;
     bool started;
     int single_fd; /* -1: none, or it is a client's now */
@@ -58,7 +58,7 @@ struct nbd_server {
     atomic_uint connections;
 
     /* Held by nbd_server_start, each connection, each accept under way and each message under way.
-     * Whoever waits for 0 is woken. */
+     * Whoever waits for 0, or for a listener's end, is woken. */
     atomic_uint references;
     pthread_mutex_t lock;
     pthread_cond_t idle;
@@ -69,6 +69,17 @@ struct nbd_server {
 
 void nbd_server_hold(struct nbd_server *server);
 void nbd_server_drop(struct nbd_server *server);
+
+/* The defaults in the place of zeros. */
+void nbd_limits_complete(struct nbd_limits *limits);
+
+/* Opens what the names stand for, into `listeners` from *count on, to which it adds.  Negative errno
+ * and a sentence; some may be open then. */
+int nbd_server_open(struct nbd_listener **listeners, unsigned *count, const char *const *names,
+                    unsigned name_count, char *why, size_t why_bytes);
+
+/* It accepts no more, and drops its reference; on core 0. */
+void nbd_server_listener_ended(struct nbd_listener *listener);
 
 /* A client came; on core 0.  Takes over the descriptor. */
 void nbd_server_accepted(struct nbd_server *server, int fd);

@@ -40,7 +40,18 @@ void nbd_server_drop(struct nbd_server *server)
     /* Under the lock, so that the waiter cannot free it between the count and the signal. */
     pthread_mutex_lock(&server->lock);
     if (atomic_fetch_sub(&server->references, 1) == 1)
-        pthread_cond_signal(&server->idle);
+        pthread_cond_broadcast(&server->idle);
+    pthread_mutex_unlock(&server->lock);
+}
+
+void nbd_server_listener_ended(struct nbd_listener *listener)
+{
+    struct nbd_server *server = listener->server;
+
+    pthread_mutex_lock(&server->lock);
+    listener->ended = true;
+    atomic_fetch_sub(&server->references, 1);
+    pthread_cond_broadcast(&server->idle);
     pthread_mutex_unlock(&server->lock);
 }
 
@@ -67,7 +78,7 @@ static void start_listeners(struct core *core, struct core_message *message)
     struct nbd_server *server = container_of(message, struct nbd_core, start)->server;
 
     for (unsigned i = 0; i < server->listener_count; i++)
-        nbd_listener_start(&server->listeners[i], core, server);
+        nbd_listener_start(server->listeners[i], core, server);
     if (server->single_fd >= 0) {
         nbd_server_accepted(server, server->single_fd);
         server->single_fd = -1;
@@ -83,7 +94,7 @@ static void stop_core(struct core *core, struct core_message *message)
     own->stopping = true;
     if (core_index(core) == 0) {
         for (unsigned i = 0; i < server->listener_count; i++)
-            nbd_listener_stop(&server->listeners[i], core);
+            nbd_listener_stop(server->listeners[i], core);
     }
     list_for_each (node, &own->clients)
         nbd_client_stop(container_of(node, struct nbd_client, link));
@@ -122,7 +133,7 @@ void nbd_server_accepted(struct nbd_server *server, int fd)
 
 /* ---- life ------------------------------------------------------------------------------- */
 
-static void set_limits(struct nbd_limits *limits)
+void nbd_limits_complete(struct nbd_limits *limits)
 {
     if (limits->connections_max == 0)
         limits->connections_max = CONNECTIONS_MAX;
@@ -152,6 +163,20 @@ static int set_up_core(struct nbd_server *server, struct nbd_core *core)
     return core->scratch == NULL ? -ENOMEM : 0;
 }
 
+int nbd_server_open(struct nbd_listener **listeners, unsigned *count, const char *const *names,
+                    unsigned name_count, char *why, size_t why_bytes)
+{
+    for (unsigned i = 0; i < name_count; i++) {
+        int found = nbd_listener_open(listeners + *count, NBD_LISTENERS_MAX - *count, names[i], why,
+                                      why_bytes);
+
+        if (found < 0)
+            return found;
+        *count += (unsigned)found;
+    }
+    return 0;
+}
+
 int nbd_server_create(struct nbd_server **created, const struct nbd_server_config *config,
                       char *why, size_t why_bytes)
 {
@@ -172,7 +197,7 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
     server->single_fd = config->single ? config->single_fd : -1;
     server->single_gone = config->single_gone;
     server->opaque = config->opaque;
-    set_limits(&server->limits);
+    nbd_limits_complete(&server->limits);
     server->core_count = cores;
     pthread_mutex_init(&server->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -192,16 +217,9 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
         if (!error)
             server->listener_count++;
     }
-    for (unsigned i = 0; i < config->listen_count && !error; i++) {
-        int found = nbd_listener_open(&server->listeners[server->listener_count],
-                                      NBD_LISTENERS_MAX - server->listener_count, config->listen[i],
-                                      why, why_bytes);
-
-        if (found < 0)
-            error = found;
-        else
-            server->listener_count += (unsigned)found;
-    }
+    if (!error)
+        error = nbd_server_open(server->listeners, &server->listener_count, config->listen,
+                                config->listen_count, why, why_bytes);
     if (error) {
         nbd_server_destroy(server);
         return error;
@@ -267,7 +285,7 @@ void nbd_server_destroy(struct nbd_server *server)
 {
     assert(!server->started && atomic_load(&server->references) == 0);
     for (unsigned i = 0; i < server->listener_count; i++)
-        nbd_listener_close(&server->listeners[i]);
+        nbd_listener_close(server->listeners[i]);
     if (server->single_fd >= 0)
         close(server->single_fd);
     for (unsigned i = 0; i < server->core_count; i++)
@@ -294,12 +312,24 @@ void nbd_server_counters(const struct nbd_server *server, struct nbd_counters *s
     sum->connections_open = atomic_load(&server->connections);
 }
 
-const struct nbd_limits *nbd_server_limits(const struct nbd_server *server)
+struct nbd_limits nbd_server_limits(struct nbd_server *server)
 {
-    return &server->limits;
+    struct nbd_limits limits;
+
+    pthread_mutex_lock(&server->lock);
+    limits = server->limits;
+    pthread_mutex_unlock(&server->lock);
+    return limits;
 }
 
-const char *nbd_server_address(const struct nbd_server *server, unsigned index)
+bool nbd_server_address(struct nbd_server *server, unsigned index, char text[NBD_ADDRESS_BYTES])
 {
-    return index < server->listener_count ? server->listeners[index].address : NULL;
+    bool found;
+
+    pthread_mutex_lock(&server->lock);
+    found = index < server->listener_count;
+    if (found)
+        snprintf(text, NBD_ADDRESS_BYTES, "%s", server->listeners[index]->address);
+    pthread_mutex_unlock(&server->lock);
+    return found;
 }

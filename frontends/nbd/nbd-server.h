@@ -120,14 +120,15 @@ void nbd_server_hang_up(struct nbd_server *server, const struct volume *volume);
 /* It was stopped, or never started. */
 void nbd_server_destroy(struct nbd_server *server);
 
-/* The limits in force. */
-const struct nbd_limits *nbd_server_limits(const struct nbd_server *server);
+/* The limits of connections that come now. */
+struct nbd_limits nbd_server_limits(struct nbd_server *server);
 
 /* Sums over the cores; any thread. */
 void nbd_server_counters(const struct nbd_server *server, struct nbd_counters *sum);
 
 /* The addresses that it listens on, in the form of nbd_server_config.listen, with the ports that
- * were found; NULL behind the last one. */
-const char *nbd_server_address(const struct nbd_server *server, unsigned index);
+ * were found; false behind the last one. */
+#define NBD_ADDRESS_BYTES 160
+bool nbd_server_address(struct nbd_server *server, unsigned index, char text[NBD_ADDRESS_BYTES]);
 
 #endif

@@ -27,7 +27,7 @@ static uint64_t payload_bytes(const struct nbd_request *wire)
 
 bool nbd_slot_fits(const struct nbd_client *client, const struct nbd_request *wire)
 {
-    const struct nbd_limits *limits = &client->own->server->limits;
+    const struct nbd_limits *limits = &client->limits;
 
     if (client->in_flight == limits->requests_max)
         return false;
@@ -43,7 +43,7 @@ struct nbd_slot *nbd_slot_take(struct nbd_client *client, const struct nbd_reque
     if (slot != NULL) {
         client->slots_free = slot->next;
     } else {
-        assert(client->slots_used < client->own->server->limits.requests_max);
+        assert(client->slots_used < client->limits.requests_max);
         slot = &client->slots[client->slots_used++];
         slot->client = client;
         slot->request.done = nbd_send_done;

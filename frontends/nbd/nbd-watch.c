@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include "common/clock.h"
 #include "frontends/nbd/nbd-client.h"
 #include "frontends/nbd/nbd-server-private.h"
 
@@ -52,7 +53,7 @@ static bool is_stuck(struct nbd_client *client, uint64_t *since_ns, uint64_t tim
 
 static void look(struct nbd_client *client)
 {
-    const struct nbd_limits *limits = &client->own->server->limits;
+    const struct nbd_limits *limits = &client->limits;
     uint64_t now_ns = core_now(client->core);
 
     if (client->state != NBD_CLIENT_TRANSMIT && client->state != NBD_CLIENT_DRAIN)
@@ -99,36 +100,47 @@ static void watch(struct core *core, struct core_op *op, int32_t result, uint32_
     nbd_server_drop(server);
 }
 
-void nbd_watch_init(struct nbd_core *own)
+/* How often a client with these limits is looked at; 0: never. */
+static uint64_t period_ns(const struct nbd_limits *limits)
 {
-    const struct nbd_limits *limits = &own->server->limits;
     uint64_t least_ns = limits->idle_timeout_ns;
 
-    own->watch.done = watch;
     least_ns = limits->send_timeout_ns < least_ns ? limits->send_timeout_ns : least_ns;
     least_ns = limits->receive_timeout_ns < least_ns ? limits->receive_timeout_ns : least_ns;
     if (least_ns == NBD_NEVER)
-        return;
-    own->watch_period_ns = least_ns / PERIODS_PER_TIMEOUT;
-    if (own->watch_period_ns > PERIOD_NS_MAX)
-        own->watch_period_ns = PERIOD_NS_MAX;
-    if (own->watch_period_ns < PERIOD_NS_MIN)
-        own->watch_period_ns = PERIOD_NS_MIN;
-    own->watch_period.tv_nsec = (long long)(own->watch_period_ns % 1000000000u);
-    own->watch_period.tv_sec = (long long)(own->watch_period_ns / 1000000000u);
+        return 0;
+    least_ns /= PERIODS_PER_TIMEOUT;
+    return least_ns > PERIOD_NS_MAX   ? PERIOD_NS_MAX
+           : least_ns < PERIOD_NS_MIN ? PERIOD_NS_MIN
+                                      : least_ns;
+}
+
+void nbd_watch_init(struct nbd_core *own)
+{
+    own->watch.done = watch;
 }
 
 void nbd_watch_start(struct nbd_client *client)
 {
     struct nbd_core *own = client->own;
+    uint64_t wanted_ns = period_ns(&client->limits);
 
     client->send_ns = client->receive_ns = core_now(client->core);
+    /* A wait that is under way is not cut short: it is a second at most. */
+    if (wanted_ns != 0 && (own->watch_period_ns == 0 || wanted_ns < own->watch_period_ns)) {
+        own->watch_period_ns = wanted_ns;
+        own->watch_period = (struct __kernel_timespec){.tv_nsec = (long long)(wanted_ns % NS_PER_S),
+                                                       .tv_sec = (long long)(wanted_ns / NS_PER_S)};
+    }
     arm(own, client->core);
 }
 
 void nbd_watch_end(struct nbd_core *own, struct core *core)
 {
+    if (!list_empty(&own->clients))
+        return;
+    own->watch_period_ns = 0;
     /* A stop waits for nobody else. */
-    if (list_empty(&own->clients) && own->watching)
+    if (own->watching)
         core_cancel(core, &own->watch);
 }

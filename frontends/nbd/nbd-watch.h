@@ -10,7 +10,6 @@ struct core;
 struct nbd_core;
 struct nbd_client;
 
-/* The limits are set. */
 void nbd_watch_init(struct nbd_core *own);
 
 /* A client of this core has come, or enters TRANSMIT. */

@@ -4,7 +4,7 @@
 # clients of others go on; a file that is wrong, or that asks for what needs a
 # restart, changes nothing and says why.
 . "$srcdir/tests/functions.sh"
-requires_program qemu-io jq fio curl nbdinfo
+requires_program qemu-io jq fio curl nbdinfo python3
 requires_free_space 250
 
 truncate -s 32M "$tmpdir/a" "$tmpdir/b" "$tmpdir/c" "$tmpdir/d"
@@ -34,7 +34,7 @@ fio --name=load --ioengine=nbd --uri="$(nbd_uri a)" --rw=randrw --bs=4k --iodept
     --time_based --runtime=300 --rate_iops=800 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
 fio_pid=$!
 cleanup_fn end_process $fio_pid
-wait_until 10 eval '[ "$(blkcachectl --json status | jq .nbd.connections)" -gt 0 ]'
+wait_until 60 eval '[ "$(blkcachectl --json status | jq .nbd.connections)" -gt 0 ]'
 
 # ---- nothing new
 
@@ -75,10 +75,10 @@ qemu-io -f raw -c "write -P 2 0 8M" -c flush "$(nbd_uri b)" >/dev/null
 [ "$(volume b dirty_bytes)" -gt 0 ] || fail "nothing is dirty"
 write_config "$a dirty_max = 35;" "${c} mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
 kill -HUP "$daemon_pid"
-wait_until 30 eval '[ "$(names)" = "a c d" ]'
+wait_until 60 eval '[ "$(names)" = "a c d" ]'
 cmp -n $((8 << 20)) "$tmpdir/b" <(tr '\0' '\002' </dev/zero | head -c 8M) || fail "b is not complete"
-wait_until 10 eval '[ "$(volume c mode)" = write-back ]'
-wait_until 10 eval 'blkcachectl events | grep -q "the configuration was read again.*came=1 left=1"'
+wait_until 60 eval '[ "$(volume c mode)" = write-back ]'
+wait_until 60 eval 'blkcachectl events | grep -q "the configuration was read again.*came=1 left=1"'
 nbdinfo "$(nbd_uri d)" >/dev/null || fail "d is not exported"
 
 # ---- metrics move, the log level changes
@@ -95,6 +95,81 @@ else
     grep -q 'in use' "$tmpdir/err" || fail "$(cat "$tmpdir/err")" # of the port
     metrics="" write_config "$a dirty_max = 35;" "$c mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
 fi
+
+# ---- addresses come and go; limits change; who is connected notices nothing
+
+listens() { blkcachectl --json status | jq -r '[.nbd.listen[]] | join(" ")'; }
+limit() { blkcachectl --json status | jq -r ".nbd.limits.$1"; }
+# listening ADDRESS...: the configuration that is the present one, but for nbd.listen.
+listening() {
+    metrics="" write_config "$a dirty_max = 35;" "$c mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
+    sed -i "s|listen = (.*);|listen = ( $(printf '"%s", ' "$@" | sed 's/, $//') );|" "$config"
+}
+over() { nbdinfo --size "nbd+unix:///a?socket=$1" >/dev/null 2>&1; }
+port=$(free_port)
+listening "unix:$nbd_socket" "unix:$tmpdir/second.sock" "tcp:127.0.0.1:$port"
+blkcachectl reload >/dev/null || fail "reload"
+[ "$(listens)" = "unix:$nbd_socket unix:$tmpdir/second.sock tcp:127.0.0.1:$port" ] || fail "$(listens)"
+over "$tmpdir/second.sock" || fail "nobody at the second socket"
+nbdinfo --size "nbd://127.0.0.1:$port/a" >/dev/null || fail "nobody at the port"
+
+# A client stays when its address goes: another fio, over the second socket.
+fio --name=load --ioengine=nbd --uri="nbd+unix:///c?socket=$tmpdir/second.sock" --rw=randrw --bs=4k --iodepth=4 --offset=8M --size=16M --io_size=2G \
+    --time_based --runtime=300 --rate_iops=200 --verify=crc32c --verify_backlog=64 --verify_fatal=1 >"$tmpdir/fio2.log" 2>&1 &
+second=$!
+cleanup_fn end_process $second
+wait_until 60 eval '[ "$(blkcachectl --json status | jq .nbd.connections)" = 2 ]'
+nbd_settings="connections_max = 3; requests_max = 2; idle_timeout = \"2s\";"
+listening "tcp:127.0.0.1:$port" "unix:$nbd_socket"
+blkcachectl reload >/dev/null || fail "reload"
+[ -e "$tmpdir/second.sock" ] && fail "the socket that went has left its file"
+over "$tmpdir/second.sock" && fail "the second socket still answers"
+over "$nbd_socket" || fail "the first socket does not answer"
+[ "$(limit connections_max) $(limit requests_max) $(limit idle_timeout_seconds)" = "3 2 2" ] || fail "limits: $(blkcachectl --json status)"
+count=$(blkcachectl --json stats c | jq '.volumes[0].counters.write_pieces')
+wait_until 60 eval '[ "$(blkcachectl --json stats c | jq .volumes[0].counters.write_pieces)" -gt $((count + 50)) ]'
+# The third connection is the last one that is let in; it obeys the new limits, to its end.
+python3 - "$srcdir/tests/system" "$nbd_socket" <<'END' || fail "connections_max or idle_timeout"
+import sys, time
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+import nbdraw as n
+with n.Client(sys.argv[2]) as third:
+    third.enter(b"a")
+    with n.Client(sys.argv[2]) as refused:
+        refused.expect_close()
+    begin = time.monotonic()
+    third.socket.settimeout(60)
+    third.expect_close()
+    assert time.monotonic() - begin > 1, "dropped early"
+END
+
+# What cannot be had changes nothing.
+python3 -c "import socket, time
+s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(120)" >"$tmpdir/port" &
+cleanup_fn end_process $!
+wait_until 60 test -s "$tmpdir/port"
+nbd_settings="requests_max = 5;"
+listening "unix:$tmpdir/third.sock" "tcp:127.0.0.1:$(cat "$tmpdir/port")"
+refused "cannot listen on \"tcp:127.0.0.1:$(cat "$tmpdir/port")\"" 'reload without it first'
+[ -e "$tmpdir/third.sock" ] && fail "a refused reload leaves a socket"
+[ "$(limit requests_max)" = 2 ] || fail "a refused reload changes limits"
+over "$nbd_socket" || fail "a refused reload closes a socket"
+
+# Nowhere, and back.
+nbd_settings=
+listening "unix:$nbd_socket"
+sed -i 's|listen = (.*);|listen = ( );|' "$config"
+blkcachectl reload >/dev/null || fail "reload"
+[ -z "$(listens)" ] || fail "$(listens)"
+over "$nbd_socket" && fail "it answers where it should not listen"
+listening "unix:$nbd_socket"
+blkcachectl reload >/dev/null || fail "reload"
+over "$nbd_socket" || fail "the socket does not come back"
+[ "$(limit connections_max)" = 1024 ] || fail "limits"
+kill -INT $second
+wait $second || :
+grep -q ': err= 0:' "$tmpdir/fio2.log" || fail "fio: $(cat "$tmpdir/fio2.log")"
 
 # ---- a detached volume comes back
 
