@@ -4,6 +4,7 @@
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -17,6 +18,10 @@ static inline struct timespec clock_timespec(uint64_t ns)
 {
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
+
+/* A condition variable whose timed waits end at a time of this clock: no change of the date makes them
+ * longer. */
+void clock_condition_init(pthread_cond_t *condition);
 
 /* Room for what these two write, with its final NUL. */
 #define CLOCK_TEXT_BYTES 32

@@ -2,73 +2,30 @@
 /* blkcachectl attach, detach and reload. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/ctl-client.h"
-#include "daemon/progress.h"
 
-#define POLL_NS 20000000
-
-static uint64_t number_of(const json_t *change, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(change, key));
-}
-
-static bool is_over(const json_t *change)
+static bool is_running(const json_t *change)
 {
     const char *state = json_string_value(json_object_get(change, "state"));
 
-    return state == NULL || strcmp(state, "done") == 0 || strcmp(state, "failed") == 0;
+    return state != NULL && strcmp(state, "done") != 0 && strcmp(state, "failed") != 0;
 }
 
-static enum ctl_exit ask(struct ctl_client *client, json_t *request, json_t **change)
+static void show(struct progress *progress, const json_t *change)
 {
-    json_t *answer;
-    enum ctl_exit failed = ctl_ask(client, request, CTL_ANSWER_SECONDS, &answer);
+    uint64_t begun = ctl_number(change, "begun_bytes");
 
-    *change = NULL;
-    if (failed)
-        return failed;
-    *change = json_incref(json_object_get(answer, "change"));
-    json_decref(answer);
-    return CTL_DONE;
-}
-
-/* Follows a change to its end: *change, the caller's. */
-static enum ctl_exit run(const struct ctl *ctl, json_t *request, json_t **change)
-{
-    const struct timespec pause = {.tv_nsec = POLL_NS};
-    struct ctl_client client;
-    struct progress progress;
-    enum ctl_exit failed = ctl_connect(ctl, &client);
-
-    *change = NULL;
-    if (failed) {
-        json_decref(request);
-        return failed;
-    }
-    failed = ask(&client, request, change);
-    progress_begin(&progress, "writing back", ctl->terminal);
-    while (!failed && !is_over(*change)) {
-        uint64_t begun = number_of(*change, "begun_bytes"), id = number_of(*change, "id");
-
-        if (begun > 0)
-            progress_bytes(&progress, begun - number_of(*change, "left_bytes"), begun);
-        nanosleep(&pause, NULL);
-        json_decref(*change);
-        failed =
-            ask(&client, json_pack("{s:s, s:I}", "verb", "change", "id", (json_int_t)id), change);
-    }
-    progress_end(&progress);
-    ctl_disconnect(&client);
-    return failed;
+    if (begun > 0)
+        progress_bytes(progress, begun - ctl_number(change, "left_bytes"), begun);
 }
 
 static enum ctl_exit finish(struct ctl *ctl, json_t *request, const char *what, const char *done)
 {
+    static const struct ctl_work work = {"change", "writing back", is_running, show};
     json_t *change;
     const char *error;
-    enum ctl_exit result = run(ctl, request, &change);
+    enum ctl_exit result = ctl_follow(ctl, request, &work, true, &change);
 
     if (result)
         return result;

@@ -9,9 +9,11 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES_MAX (64u << 20)
+#define FOLLOW_NS        20000000
 
 static enum ctl_exit unreachable(const char *socket, const char *why)
 {
@@ -152,6 +154,77 @@ enum ctl_exit ctl_ask_once(const struct ctl *ctl, json_t *request, json_t **resu
         return failed;
     }
     failed = ctl_ask(&client, request, CTL_ANSWER_SECONDS, result);
+    ctl_disconnect(&client);
+    return failed;
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+uint64_t ctl_number(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+const char *ctl_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text != NULL ? text : "?";
+}
+
+/* ---- work in the background ----------------------------------------------------------------- */
+
+/* *state, which is replaced, is the work of the answer. */
+static enum ctl_exit ask_for(struct ctl_client *client, json_t *request,
+                             const struct ctl_work *work, json_t **state)
+{
+    json_t *answer;
+    enum ctl_exit failed;
+
+    json_decref(*state);
+    *state = NULL;
+    failed = ctl_ask(client, request, CTL_ANSWER_SECONDS, &answer);
+    if (failed)
+        return failed;
+    *state = json_incref(json_object_get(answer, work->name));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+static enum ctl_exit follow(const struct ctl *ctl, struct ctl_client *client,
+                            const struct ctl_work *work, json_t **state)
+{
+    const struct timespec pause = {.tv_nsec = FOLLOW_NS};
+    enum ctl_exit failed = CTL_DONE;
+    struct progress progress;
+
+    progress_begin(&progress, work->doing, ctl->terminal);
+    while (!failed && work->is_running(*state)) {
+        json_int_t id = (json_int_t)ctl_number(*state, "id");
+
+        work->show(&progress, *state);
+        nanosleep(&pause, NULL);
+        failed =
+            ask_for(client, json_pack("{s:s, s:I}", "verb", work->name, "id", id), work, state);
+    }
+    progress_end(&progress);
+    return failed;
+}
+
+enum ctl_exit ctl_follow(const struct ctl *ctl, json_t *request, const struct ctl_work *work,
+                         bool wait, json_t **state)
+{
+    struct ctl_client client;
+    enum ctl_exit failed = ctl_connect(ctl, &client);
+
+    *state = NULL;
+    if (failed) {
+        json_decref(request);
+        return failed;
+    }
+    failed = ask_for(&client, request, work, state);
+    if (!failed && wait)
+        failed = follow(ctl, &client, work, state);
     ctl_disconnect(&client);
     return failed;
 }

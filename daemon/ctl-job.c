@@ -2,30 +2,14 @@
 /* blkcachectl prefetch and invalidate. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/size.h"
 #include "daemon/ctl-client.h"
-#include "daemon/progress.h"
-
-#define POLL_NS 50000000
-
-static const char *text_of(const json_t *job, const char *key)
-{
-    const char *text = json_string_value(json_object_get(job, key));
-
-    return text != NULL ? text : "?";
-}
-
-static uint64_t number_of(const json_t *job, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(job, key));
-}
 
 static bool is_running(const json_t *job)
 {
-    return strcmp(text_of(job, "state"), "running") == 0 ||
-           strcmp(text_of(job, "state"), "waiting") == 0;
+    return strcmp(ctl_text(job, "state"), "running") == 0 ||
+           strcmp(ctl_text(job, "state"), "waiting") == 0;
 }
 
 /* VOLUME [OFFSET LENGTH], behind the options. */
@@ -53,60 +37,13 @@ static bool take_range(const struct ctl_verb *verb, int argc, char **argv, json_
     return true;
 }
 
-/* Sends `request`; *job is the job of the answer, and the caller's. */
-static enum ctl_exit ask(struct ctl_client *client, json_t *request, json_t **job)
+static void show(struct progress *progress, const json_t *job)
 {
-    json_t *answer;
-    enum ctl_exit failed = ctl_ask(client, request, CTL_ANSWER_SECONDS, &answer);
-
-    *job = NULL;
-    if (failed)
-        return failed;
-    *job = json_incref(json_object_get(answer, "job"));
-    json_decref(answer);
-    return CTL_DONE;
+    progress_bytes(progress, ctl_number(job, "done_bytes"), ctl_number(job, "length"));
 }
 
-/* Until *job, which is replaced by what is known later, is over. */
-static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, const char *doing,
-                              json_t **job)
-{
-    const struct timespec pause = {.tv_nsec = POLL_NS};
-    enum ctl_exit failed = CTL_DONE;
-    struct progress progress;
-
-    progress_begin(&progress, doing, ctl->terminal);
-    while (!failed && is_running(*job)) {
-        json_int_t id = json_integer_value(json_object_get(*job, "id"));
-
-        nanosleep(&pause, NULL);
-        json_decref(*job);
-        failed = ask(client, json_pack("{s:s, s:I}", "verb", "job", "id", id), job);
-        if (!failed)
-            progress_bytes(&progress, number_of(*job, "done_bytes"), number_of(*job, "length"));
-    }
-    progress_end(&progress);
-    return failed;
-}
-
-/* Begins a job and, if it is to be waited for, follows it to its end. */
-static enum ctl_exit run(const struct ctl *ctl, json_t *request, const char *doing, bool wait,
-                         json_t **job)
-{
-    struct ctl_client client;
-    enum ctl_exit failed = ctl_connect(ctl, &client);
-
-    *job = NULL;
-    if (failed) {
-        json_decref(request);
-        return failed;
-    }
-    failed = ask(&client, request, job);
-    if (!failed && wait)
-        failed = wait_for(ctl, &client, doing, job);
-    ctl_disconnect(&client);
-    return failed;
-}
+static const struct ctl_work prefetch_work = {"job", "prefetching", is_running, show};
+static const struct ctl_work invalidate_work = {"job", "invalidating", is_running, show};
 
 /* ---- prefetch ------------------------------------------------------------------------------- */
 
@@ -114,20 +51,20 @@ static enum ctl_exit prefetch_tell(const json_t *job)
 {
     char done[SIZE_TEXT_BYTES], rate[SIZE_TEXT_BYTES];
     double seconds = json_number_value(json_object_get(job, "seconds"));
-    uint64_t bytes = number_of(job, "done_bytes");
-    const char *volume = text_of(job, "volume");
+    uint64_t bytes = ctl_number(job, "done_bytes");
+    const char *volume = ctl_text(job, "volume");
 
     if (is_running(job))
         printf("%s: %s are being prefetched; job %llu, see blkcachectl status\n", volume,
-               size_print_human(done, number_of(job, "length")),
-               (unsigned long long)number_of(job, "id"));
+               size_print_human(done, ctl_number(job, "length")),
+               (unsigned long long)ctl_number(job, "id"));
     else
         printf("%s: %s prefetched in %.1f s, %s/s%s\n", volume, size_print_human(done, bytes),
                seconds, size_print_human(rate, (uint64_t)((double)bytes / (seconds + 1e-9))),
-               strcmp(text_of(job, "state"), "cancelled") == 0 ? ", then cancelled" : "");
-    if (!is_running(job) && number_of(job, "missed_bytes") > 0)
+               strcmp(ctl_text(job, "state"), "cancelled") == 0 ? ", then cancelled" : "");
+    if (!is_running(job) && ctl_number(job, "missed_bytes") > 0)
         printf("%s: %s of it found no place in the cache\n", volume,
-               size_print_human(done, number_of(job, "missed_bytes")));
+               size_print_human(done, ctl_number(job, "missed_bytes")));
     return CTL_DONE;
 }
 
@@ -170,11 +107,11 @@ enum ctl_exit ctl_prefetch_run(struct ctl *ctl, const struct ctl_verb *verb, int
     }
     if (cancel)
         return prefetch_cancel(ctl, request);
-    result = run(ctl, request, "prefetching", wait, &job);
-    if (!result && strcmp(text_of(job, "state"), "failed") == 0)
+    result = ctl_follow(ctl, request, &prefetch_work, wait, &job);
+    if (!result && strcmp(ctl_text(job, "state"), "failed") == 0)
         result =
-            ctl_fail("prefetch", "%s: %s at offset %llu", text_of(job, "volume"),
-                     text_of(job, "error"), (unsigned long long)number_of(job, "error_offset"));
+            ctl_fail("prefetch", "%s: %s at offset %llu", ctl_text(job, "volume"),
+                     ctl_text(job, "error"), (unsigned long long)ctl_number(job, "error_offset"));
     else if (!result && ctl->json)
         return ctl_print_json(job);
     else if (!result)
@@ -188,20 +125,20 @@ enum ctl_exit ctl_prefetch_run(struct ctl *ctl, const struct ctl_verb *verb, int
 static enum ctl_exit invalidate_failed(const json_t *job)
 {
     char dirty[SIZE_TEXT_BYTES], done[SIZE_TEXT_BYTES];
-    const char *volume = text_of(job, "volume");
+    const char *volume = ctl_text(job, "volume");
 
-    size_print_human(done, number_of(job, "done_bytes"));
-    if (number_of(job, "dirty_bytes") == 0)
+    size_print_human(done, ctl_number(job, "done_bytes"));
+    if (ctl_number(job, "dirty_bytes") == 0)
         return ctl_fail("invalidate", "%s: %s at offset %llu; %s before it are dropped", volume,
-                        text_of(job, "error"), (unsigned long long)number_of(job, "error_offset"),
+                        ctl_text(job, "error"), (unsigned long long)ctl_number(job, "error_offset"),
                         done);
     return ctl_fail(
         "invalidate",
         "%s: %s of it are dirty: they are newer than the backing store, %s are dropped; "
         "\"blkcachectl flush %s --wait\" writes them there, --discard-dirty gives them "
         "up",
-        volume, size_print_human(dirty, number_of(job, "dirty_bytes")),
-        number_of(job, "done_bytes") > 0 ? done : "no blocks", volume);
+        volume, size_print_human(dirty, ctl_number(job, "dirty_bytes")),
+        ctl_number(job, "done_bytes") > 0 ? done : "no blocks", volume);
 }
 
 enum ctl_exit ctl_invalidate_run(struct ctl *ctl, const struct ctl_verb *verb, int argc,
@@ -220,17 +157,17 @@ enum ctl_exit ctl_invalidate_run(struct ctl *ctl, const struct ctl_verb *verb, i
         json_decref(request);
         return CTL_USAGE;
     }
-    result = run(ctl, request, "invalidating", true, &job);
-    if (!result && strcmp(text_of(job, "state"), "done") != 0) {
+    result = ctl_follow(ctl, request, &invalidate_work, true, &job);
+    if (!result && strcmp(ctl_text(job, "state"), "done") != 0) {
         result = invalidate_failed(job);
     } else if (!result && ctl->json) {
         return ctl_print_json(job);
     } else if (!result) {
-        printf("%s: %s are not cached any more", text_of(job, "volume"),
-               size_print_human(size, number_of(job, "done_bytes")));
-        if (number_of(job, "dirty_bytes") > 0)
+        printf("%s: %s are not cached any more", ctl_text(job, "volume"),
+               size_print_human(size, ctl_number(job, "done_bytes")));
+        if (ctl_number(job, "dirty_bytes") > 0)
             printf(", %s of dirty data discarded",
-                   size_print_human(size, number_of(job, "dirty_bytes")));
+                   size_print_human(size, ctl_number(job, "dirty_bytes")));
         putchar('\n');
     }
     json_decref(job);

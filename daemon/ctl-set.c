@@ -11,11 +11,6 @@
 
 #define POLL_NS 50000000
 
-static uint64_t number_of(const json_t *object, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, key));
-}
-
 /* Until no transition is under way; *answer, which is replaced, says so. */
 static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, const char *volume,
                               json_t **answer)
@@ -27,8 +22,8 @@ static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, 
 
     progress_begin(&progress, "writing back", ctl->terminal);
     while (!failed && json_is_object(at = json_object_get(*answer, "transition"))) {
-        progress_bytes(&progress, number_of(at, "begun_bytes") - number_of(at, "left_bytes"),
-                       number_of(at, "begun_bytes"));
+        progress_bytes(&progress, ctl_number(at, "begun_bytes") - ctl_number(at, "left_bytes"),
+                       ctl_number(at, "begun_bytes"));
         nanosleep(&pause, NULL);
         json_decref(*answer);
         failed = ctl_ask(client, json_pack("{s:s, s:s}", "verb", "set", "volume", volume),
@@ -72,7 +67,7 @@ static void print_answer(const char *volume, const char *key, const json_t *answ
         return;
     printf("%s: %s for what is written from now on; %s written in %s are still to be written back",
            volume, json_string_value(json_object_get(at, "to")),
-           size_print_human(size, number_of(at, "left_bytes")),
+           size_print_human(size, ctl_number(at, "left_bytes")),
            json_string_value(json_object_get(at, "from")));
     if (json_is_string(json_object_get(at, "reason")))
         printf("; %s", json_string_value(json_object_get(at, "reason")));

@@ -10,18 +10,6 @@
 
 /* ---- values of the answer -------------------------------------------------------------------- */
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "?";
-}
-
-static uint64_t number_of(const json_t *object, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, key));
-}
-
 static double real_of(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
@@ -39,7 +27,7 @@ static unsigned percent(uint64_t part, uint64_t whole)
 
 static const char *size_of(char text[SIZE_TEXT_BYTES], const json_t *object, const char *key)
 {
-    return size_print_human(text, number_of(object, key));
+    return size_print_human(text, ctl_number(object, key));
 }
 
 /* "3 d 4 h", in two units at most. */
@@ -69,11 +57,11 @@ static void volume_rows(struct table *table, const json_t *volumes)
     {
         const json_t *ratio = json_object_get(json_object_get(volume, "reads"), "hit_ratio");
 
-        table_cell(table, "%s", text_of(volume, "name"));
+        table_cell(table, "%s", ctl_text(volume, "name"));
         table_cell(table, "%s", size_of(size, volume, "bytes"));
-        table_cell(table, "%s%s", text_of(volume, "mode"),
+        table_cell(table, "%s%s", ctl_text(volume, "mode"),
                    is_true(volume, "read_only") ? ", read-only" : "");
-        table_cell(table, "%s", text_of(volume, "state"));
+        table_cell(table, "%s", ctl_text(volume, "state"));
         table_cell(table, "%s", size_of(dirty, volume, "dirty_bytes"));
         if (json_is_number(ratio))
             table_cell(table, "%.1f %%", json_number_value(ratio) * 100);
@@ -81,7 +69,8 @@ static void volume_rows(struct table *table, const json_t *volumes)
             table_cell(table, "-");
         table_cell(table, "%s", size_of(in, volume, "read_bytes"));
         table_cell(table, "%s", size_of(out, volume, "written_bytes"));
-        table_cell(table, "%s (%s)", text_of(volume, "backing"), text_of(volume, "backing_state"));
+        table_cell(table, "%s (%s)", ctl_text(volume, "backing"),
+                   ctl_text(volume, "backing_state"));
     }
 }
 
@@ -99,11 +88,11 @@ static void print_ordered(const json_t *volumes, const char *indent)
             continue;
         if (is_true(volume, "backing_consistent"))
             printf("%s%s: the backing store alone is consistent, %.1f s old\n", indent,
-                   text_of(volume, "name"), json_number_value(age));
+                   ctl_text(volume, "name"), json_number_value(age));
         else
             printf("%s%s: the backing store alone is not consistent, until what the last stop left "
                    "dirty is destaged\n",
-                   indent, text_of(volume, "name"));
+                   indent, ctl_text(volume, "name"));
     }
 }
 
@@ -115,10 +104,10 @@ static void print_paused(const json_t *volumes, const char *indent)
 
     json_array_foreach(volumes, i, volume)
     {
-        if (number_of(volume, "fill_paused_seconds") == 0)
+        if (ctl_number(volume, "fill_paused_seconds") == 0)
             continue;
-        printf("%s%s: fill paused until %s, ", indent, text_of(volume, "name"),
-               text_of(volume, "fill_paused_until"));
+        printf("%s%s: fill paused until %s, ", indent, ctl_text(volume, "name"),
+               ctl_text(volume, "fill_paused_until"));
         print_duration(real_of(volume, "fill_paused_seconds"));
         puts(" left");
     }
@@ -137,11 +126,11 @@ static void print_transitions(const json_t *volumes, const char *indent)
 
         if (!json_is_object(at))
             continue;
-        printf("%s%s: on its way to %s, %s left to write back", indent, text_of(volume, "name"),
-               text_of(at, "to"), size_of(size, at, "left_bytes"));
+        printf("%s%s: on its way to %s, %s left to write back", indent, ctl_text(volume, "name"),
+               ctl_text(at, "to"), size_of(size, at, "left_bytes"));
         left = json_object_get(at, "seconds_left");
         if (json_is_string(json_object_get(at, "reason"))) {
-            printf("; %s", text_of(at, "reason"));
+            printf("; %s", ctl_text(at, "reason"));
         } else if (json_is_number(left)) {
             printf(", ");
             print_duration(json_number_value(left));
@@ -176,13 +165,13 @@ static void print_daemon(const json_t *status)
 {
     const json_t *recovery = json_object_get(status, "recovery");
 
-    printf("blkcached %s, %s, pid %llu, up ", text_of(status, "version"), text_of(status, "state"),
-           (unsigned long long)number_of(status, "pid"));
+    printf("blkcached %s, %s, pid %llu, up ", ctl_text(status, "version"),
+           ctl_text(status, "state"), (unsigned long long)ctl_number(status, "pid"));
     print_duration(real_of(status, "uptime_seconds"));
     printf(", %zu core%s\n", json_array_size(json_object_get(status, "cores")),
            json_array_size(json_object_get(status, "cores")) == 1 ? "" : "s");
     printf("  recovery  %.3f s for %llu blocks, after %s\n", real_of(recovery, "seconds"),
-           (unsigned long long)number_of(recovery, "blocks"),
+           (unsigned long long)ctl_number(recovery, "blocks"),
            is_true(recovery, "stopped_cleanly") ? "a clean stop" : "a crash");
 }
 
@@ -191,21 +180,21 @@ static void print_flash(const json_t *status)
     const json_t *flash = json_object_get(status, "flash");
     const json_t *segments = json_object_get(flash, "segments");
     const json_t *ram = json_object_get(status, "ram");
-    uint64_t capacity = number_of(flash, "capacity_bytes");
+    uint64_t capacity = ctl_number(flash, "capacity_bytes");
     char one[SIZE_TEXT_BYTES], other[SIZE_TEXT_BYTES];
 
-    printf("  flash     %s, %s, %s", text_of(flash, "path"), size_of(one, flash, "bytes"),
-           text_of(flash, "state"));
-    if (number_of(segments, "retired") > 0)
+    printf("  flash     %s, %s, %s", ctl_text(flash, "path"), size_of(one, flash, "bytes"),
+           ctl_text(flash, "state"));
+    if (ctl_number(segments, "retired") > 0)
         printf(", %llu of %llu segments given up after write errors",
-               (unsigned long long)number_of(segments, "retired"),
-               (unsigned long long)number_of(segments, "total"));
+               (unsigned long long)ctl_number(segments, "retired"),
+               (unsigned long long)ctl_number(segments, "total"));
     putchar('\n');
-    if (*text_of(flash, "advice") != '\0' && *text_of(flash, "advice") != '?')
-        printf("            %s\n", text_of(flash, "advice"));
+    if (*ctl_text(flash, "advice") != '\0' && *ctl_text(flash, "advice") != '?')
+        printf("            %s\n", ctl_text(flash, "advice"));
     printf("            %s used (%u %%), %s dirty (%u %%)\n", size_of(one, flash, "used_bytes"),
-           percent(number_of(flash, "used_bytes"), capacity), size_of(other, flash, "dirty_bytes"),
-           percent(number_of(flash, "dirty_bytes"), capacity));
+           percent(ctl_number(flash, "used_bytes"), capacity), size_of(other, flash, "dirty_bytes"),
+           percent(ctl_number(flash, "dirty_bytes"), capacity));
     printf("  ram       %s of %s used", size_of(one, ram, "used_bytes"),
            size_of(other, ram, "bytes"));
     printf(", %s of metadata (%.1f bytes per block of flash)\n",
@@ -224,8 +213,8 @@ static void print_nbd(const json_t *status)
         printf("%s%s", i ? ", " : "", json_string_value(address));
     if (json_array_size(listen) == 0)
         printf("off");
-    printf(", %llu connection%s\n", (unsigned long long)number_of(nbd, "connections"),
-           number_of(nbd, "connections") == 1 ? "" : "s");
+    printf(", %llu connection%s\n", (unsigned long long)ctl_number(nbd, "connections"),
+           ctl_number(nbd, "connections") == 1 ? "" : "s");
 }
 
 static void print_ublk(const json_t *status)
@@ -238,8 +227,8 @@ static void print_ublk(const json_t *status)
         const json_t *ublk = json_object_get(volume, "ublk");
 
         if (json_is_object(ublk))
-            printf("  ublk      %s, %s, volume %s%s\n", text_of(ublk, "device"),
-                   text_of(ublk, "state"), text_of(volume, "name"),
+            printf("  ublk      %s, %s, volume %s%s\n", ctl_text(ublk, "device"),
+                   ctl_text(ublk, "state"), ctl_text(volume, "name"),
                    is_true(ublk, "adopted") ? ", taken over from an earlier daemon" : "");
     }
 }
@@ -252,12 +241,12 @@ static void print_jobs(const json_t *status)
 
     json_array_foreach(json_object_get(status, "jobs"), i, job)
     {
-        const char *state = text_of(job, "state");
+        const char *state = ctl_text(job, "state");
         bool waits = strcmp(state, "waiting") == 0;
 
         if (waits || strcmp(state, "running") == 0)
-            printf("  job       %s of %s: %s of %s%s\n", text_of(job, "verb"),
-                   text_of(job, "volume"), size_of(done, job, "done_bytes"),
+            printf("  job       %s of %s: %s of %s%s\n", ctl_text(job, "verb"),
+                   ctl_text(job, "volume"), size_of(done, job, "done_bytes"),
                    size_of(all, job, "length"), waits ? ", lets clients go first" : "");
     }
 }

@@ -3,7 +3,6 @@
 #include "daemon/settings.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/sync.h"
 #include "daemon/config-value.h"
 
 #define PATH_BYTES 4200
@@ -36,18 +36,6 @@ bool settings_may_change(const struct config_key *key)
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
-static int sync_path(const char *path, int flags)
-{
-    int fd = open(path, flags | O_CLOEXEC);
-    int error;
-
-    if (fd < 0)
-        return -errno;
-    error = fsync(fd) == 0 ? 0 : -errno;
-    close(fd);
-    return error;
-}
-
 static int save(struct settings *settings, char *why, size_t why_bytes)
 {
     int error = 0;
@@ -57,11 +45,11 @@ static int save(struct settings *settings, char *why, size_t why_bytes)
     if (!error && json_dump_file(settings->volumes, settings->new_path, JSON_INDENT(2)) != 0)
         error = errno != 0 ? -errno : -EIO;
     if (!error)
-        error = sync_path(settings->new_path, O_RDONLY);
+        error = sync_path(settings->new_path);
     if (!error && rename(settings->new_path, settings->path) != 0)
         error = -errno;
     if (!error)
-        error = sync_path(settings->state_dir, O_RDONLY | O_DIRECTORY);
+        error = sync_path(settings->state_dir);
     if (error)
         snprintf(why, why_bytes, "%s: cannot be written: %s", settings->path, strerror(-error));
     return error;

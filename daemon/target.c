@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/sync.h"
 #include "common/uuid.h"
 #include "daemon/image.h"
 #include "daemon/patient-lock.h"
@@ -242,17 +243,9 @@ static int sync_parent(const struct target *target)
 {
     const char *slash = strrchr(target->path, '/');
     char *dir = slash ? strndup(target->path, (size_t)(slash - target->path) + 1) : strdup(".");
-    int fd, error = 0;
+    int error = dir == NULL ? -ENOMEM : sync_path(dir);
 
-    if (dir == NULL)
-        return -ENOMEM;
-    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(dir);
-    if (fd < 0)
-        return -errno;
-    if (fsync(fd) != 0)
-        error = -errno;
-    close(fd);
     return error;
 }
 

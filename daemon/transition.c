@@ -232,16 +232,12 @@ static void transitions_free(struct transitions *transitions)
 int transitions_begin(struct transitions **begun, struct cache *cache)
 {
     struct transitions *transitions = calloc(1, sizeof(*transitions));
-    pthread_condattr_t monotonic;
     int error;
 
     if (transitions == NULL)
         return -ENOMEM;
     transitions->cache = cache;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&transitions->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_condition_init(&transitions->changed);
     pthread_mutex_init(&transitions->lock, NULL);
     error = -pthread_create(&transitions->thread, NULL, run, transitions);
     if (error) {

@@ -67,16 +67,12 @@ static void upkeep_free(struct upkeep *upkeep)
 int upkeep_begin(struct upkeep **begun, struct service *service)
 {
     struct upkeep *upkeep = calloc(1, sizeof(*upkeep));
-    pthread_condattr_t monotonic;
     int error;
 
     if (upkeep == NULL)
         return -ENOMEM;
     upkeep->service = service;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&upkeep->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_condition_init(&upkeep->changed);
     pthread_mutex_init(&upkeep->lock, NULL);
     error = -pthread_create(&upkeep->thread, NULL, upkeep_thread, upkeep);
     if (error) {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/crc32c.h"
+#include "common/sync.h"
 #include "common/uuid.h"
 #include "engine/shard.h"
 
@@ -39,18 +40,6 @@ void attachment_path(const char *state_dir, const char *volume, char *path, size
 static int refuse(const char *path, const char *what, int error, char *why, size_t why_bytes)
 {
     snprintf(why, why_bytes, "%s: %s: %s", path, what, strerror(-error));
-    return error;
-}
-
-static int sync_directory(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error;
-
-    if (fd < 0)
-        return -errno;
-    error = fsync(fd) == 0 ? 0 : -errno;
-    close(fd);
     return error;
 }
 
@@ -216,7 +205,7 @@ int attachment_load(const char *state_dir, const char *volume, struct attachment
     error = parse(&reader, file);
     /* Whoever wrote it may have been killed before it was durable. */
     if (!error)
-        synced = fsync(fileno(reader.stream)) == 0 ? sync_directory(state_dir) : -errno;
+        synced = fsync(fileno(reader.stream)) == 0 ? sync_path(state_dir) : -errno;
     fclose(reader.stream);
     free(reader.line);
     if (!error && !synced)
@@ -322,7 +311,7 @@ int attachment_store(const char *state_dir, const char *volume, const struct att
     if (!error && rename(new_path, path) != 0)
         error = -errno;
     if (!error)
-        error = sync_directory(state_dir);
+        error = sync_path(state_dir);
     if (error)
         return refuse(path, "cannot write it", error, why, why_bytes);
     return 0;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "io/attachment.h"
 #include "io/cache-private.h"
@@ -36,16 +37,12 @@ void cache_loss_suspect(struct cache *cache)
 }
 
 /* Sleeps; true: the cache stops. */
-static bool stops_within(struct cache *cache, long ms)
+static bool stops_within(struct cache *cache, uint64_t ms)
 {
-    struct timespec end;
+    struct timespec end = clock_timespec(clock_ns() + ms * UINT64_C(1000000));
     bool stops;
     int error = 0;
 
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_nsec += ms * 1000000l;
-    end.tv_sec += end.tv_nsec / 1000000000l;
-    end.tv_nsec %= 1000000000l;
     pthread_mutex_lock(&cache->lock);
     while (!cache->loss_stop && error == 0)
         error = pthread_cond_timedwait(&cache->changed, &cache->lock, &end);

@@ -126,7 +126,7 @@ int cache_open(struct cache **opened, const struct cache_config *config, char *w
     cache->flash.fd = -1;
     cache->flash.slot = -1;
     pthread_mutex_init(&cache->lock, NULL);
-    pthread_cond_init(&cache->changed, NULL);
+    clock_condition_init(&cache->changed);
     pthread_mutex_init(&cache->change_lock, NULL);
     pthread_rwlock_init(&cache->held, NULL);
     list_init(&cache->gone);
@@ -289,11 +289,9 @@ void cache_runner_changed(struct cache *cache, int error)
 /* Until all shards have recovered, or stopped; -ETIMEDOUT after `seconds` (0: never). */
 static int run_all(struct cache *cache, enum runner_state state, int seconds)
 {
-    struct timespec end;
+    struct timespec end = clock_timespec(clock_ns() + (uint64_t)seconds * NS_PER_S);
     int error = 0;
 
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += seconds;
     pthread_mutex_lock(&cache->lock);
     cache->runners_left = cache->shard_count;
     cache->runner_error = 0;

@@ -183,7 +183,6 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
     unsigned cores = core_count() > 0 ? core_count() : 1;
     size_t bytes = sizeof(struct nbd_server) + cores * sizeof(struct nbd_core);
     struct nbd_server *server = aligned_alloc(_Alignof(struct nbd_core), bytes);
-    pthread_condattr_t attributes;
     int error = 0;
 
     if (server == NULL) {
@@ -200,10 +199,7 @@ int nbd_server_create(struct nbd_server **created, const struct nbd_server_confi
     nbd_limits_complete(&server->limits);
     server->core_count = cores;
     pthread_mutex_init(&server->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->idle, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_condition_init(&server->idle);
     for (unsigned i = 0; i < cores && !error; i++)
         error = set_up_core(server, &server->cores[i]);
     if (error)

@@ -373,17 +373,13 @@ static void *start(void *argument)
 
 void ublk_device_start(struct ublk_device *device, struct volume *volume)
 {
-    pthread_condattr_t attributes;
     int error;
 
     *device = (struct ublk_device){
         .volume = volume, .number = (unsigned)volume->ublk, .control.fd = -1, .fd = -1};
     atomic_init(&device->state, UBLK_DEVICE_STARTING);
     pthread_mutex_init(&device->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&device->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_condition_init(&device->changed);
     error = -pthread_create(&device->thread, NULL, start, device);
     device->thread_runs = error == 0;
     if (error) {

@@ -65,6 +65,9 @@ refused '^blkcachectl: attach b: it is in service already$' attach b
 refused '^blkcachectl: attach z: .*blkcached.conf does not name it; add it there first$' attach z
 refused '^blkcachectl: detach z: it is not in service$' detach z
 refused '^blkcachectl: detach a: volume "a": .*' detach a
+write_config "${volumes[@]}" "name = \"d\"; backing = \"$tmpdir/d\"; mode = \"write-back\"; destage = \"ordered\";"
+refused 'no volume had ordered destaging when the daemon started.*restart it' attach d
+write_config "${volumes[@]}"
 io b "write -P 1 0 4M" flush
 refused 'of it are dirty, that is newer than its backing store; --flush writes them there first' detach b
 [ "$(volume b state)" = ok ] || fail "a refused detach changes"

@@ -126,8 +126,10 @@ blkcachectl reload >/dev/null || fail "reload"
 over "$tmpdir/second.sock" && fail "the second socket still answers"
 over "$nbd_socket" || fail "the first socket does not answer"
 [ "$(limit connections_max) $(limit requests_max) $(limit idle_timeout_seconds)" = "3 2 2" ] || fail "limits: $(blkcachectl --json status)"
-count=$(blkcachectl --json stats c | jq '.volumes[0].counters.write_pieces')
-wait_until 60 eval '[ "$(blkcachectl --json stats c | jq .volumes[0].counters.write_pieces)" -gt $((count + 50)) ]'
+writes() { blkcachectl --json stats c | jq '.volumes[0].counters.write_pieces'; }
+count=$(writes)
+goes_on() { [ "$(writes)" -gt $((count + 50)) ]; }
+wait_until 60 goes_on
 # The third connection is the last one that is let in; it obeys the new limits, to its end.
 python3 - "$srcdir/tests/system" "$nbd_socket" <<'END' || fail "connections_max or idle_timeout"
 import sys, time
