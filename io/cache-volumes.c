@@ -68,9 +68,13 @@ void cache_release(struct cache *cache)
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
+/* Each attach takes a number: with one a day this is when a year is left. */
+#define FEW_NUMBERS 365u
+
 static int add_record(struct cache *cache, struct cache_volume *volume, char *why, size_t why_bytes)
 {
     struct uuid uuid;
+    uint32_t left;
     int error = uuid_generate(&uuid);
 
     if (error) {
@@ -79,11 +83,23 @@ static int add_record(struct cache *cache, struct cache_volume *volume, char *wh
     }
     volume->record =
         superblock_volume_add(cache->superblock.block, volume->volume.name, uuid.bytes);
-    if (volume->record == NULL) {
-        snprintf(why, why_bytes, "%s: no place for another volume; format the flash again",
-                 cache->flash_path);
+    left = VOLUME_ID_MAX + 1 - cache->superblock.block->next_volume_id;
+    if (volume->record == NULL && left == 0) {
+        snprintf(why, why_bytes,
+                 "%s: all of its %u numbers for volumes are used up, one by each that comes for "
+                 "the first time or after a detach; what is in service stays. For more: "
+                 "blkcachectl flush --wait, stop the daemon, blkcachectl format --force",
+                 cache->flash_path, VOLUME_ID_MAX);
         return -ENOSPC;
     }
+    if (volume->record == NULL) {
+        snprintf(why, why_bytes, "%s: it knows %u volumes, and has no place for another one",
+                 cache->flash_path, VOLUMES_MAX);
+        return -ENOSPC;
+    }
+    if (left < FEW_NUMBERS)
+        log_warning("the flash has few numbers left for volumes: format it again some day",
+                    LOG_STR("flash", cache->flash_path), LOG_UINT("left", left));
     return 0;
 }
 

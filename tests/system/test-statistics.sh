@@ -33,20 +33,27 @@ blkcachectl --json stats >"$tmpdir/stats.json"
 curl -sSf "http://127.0.0.1:$port/metrics" >"$tmpdir/metrics"
 blkcachectl --json status >"$tmpdir/status.json"
 
+cp "$0" "$tmpdir/test"
 python3 - "$tmpdir" $modes <<'END'
 import json, re, sys
 folder, modes = sys.argv[1], sys.argv[2:]
 stats = {v["name"]: v for v in json.load(open(folder + "/stats.json"))["volumes"]}
 nbd = json.load(open(folder + "/stats.json"))["nbd"]["counters"]
 status = json.load(open(folder + "/status.json"))
-metrics = {}
+metrics, bare = {}, {}
 for line in open(folder + "/metrics"):
     found = re.match(r'(\w+)\{([^}]*)\} (\S+)$', line)
     if found:
         metrics[found[1], found[2]] = float(found[3])
+    found = re.match(r'(\w+) (\S+)$', line)
+    if found:
+        bare[found[1]] = float(found[2])
 
 def is_(what, found, wanted):
     assert found == wanted, (what, found, wanted)
+
+def is_within(what, found, least, most):
+    assert least <= found <= most, (what, found, least, most)
 
 requests = {"read": 0, "write": 0, "flush": 0}
 received = sent = 0
@@ -78,6 +85,13 @@ for mode in modes:
     if mode == "pass-through":
         is_("pass-through hits", hits, 0)
         is_("pass-through on flash", c["flash_fill_blocks"], 0)
+    # A piece is what a request has of a 256 KiB region; what enters the RAM tier was missed.
+    is_within(mode + " read pieces", c["read_pieces"], count("read"), 2 * count("read"))
+    is_within(mode + " write pieces", c["write_pieces"], count("write"), 2 * count("write") + 2)
+    is_within(mode + " filled", c["fill_blocks"], 0, c["miss_blocks"])
+    is_within(mode + " promoted", c["flash_promote_blocks"], 0, c["flash_fill_blocks"])
+    is_within(mode + " destage writes", c["destage_writes"], c["destage_blocks"] > 0, c["destage_blocks"])
+    is_within(mode + " stalled", c["stalled_pieces"], 0, c["write_pieces"])
     # Each request is in one histogram.
     is_(mode + " read requests", count("read"), job["read"]["total_ios"] + 1)
     is_(mode + " write requests", count("write"), job["write"]["total_ios"] + 1)
@@ -96,6 +110,23 @@ for mode in modes:
     requests["flush"] += count("flush")
     sent += job["read"]["io_bytes"] + 65536
     received += job["write"]["io_bytes"] + 1024
+
+# What was written to the flash: data, a header for each batch, and headers and footers of segments, of one
+# block each in segments this small.
+total = lambda name: sum(v["counters"][name] for v in stats.values())
+data = total("flash_write_blocks") + total("flash_fill_blocks") + total("flash_reinsert_blocks")
+is_("bytes on flash", total("flash_bytes"), 4096 * (data + total("flash_batches") + total("flash_metadata_writes")))
+is_within("batches", total("flash_batches"), data / 49, data + total("zero_blocks") + total("around_blocks"))
+is_within("segments reclaimed", total("segments_reclaimed"), 1, total("flash_metadata_writes"))
+is_within("segments kept", total("segments_kept"), 0, total("flash_metadata_writes"))
+for metric, name in (("flash_written_bytes", "flash_bytes"), ("flash_batches", "flash_batches"),
+        ("flash_metadata_writes", "flash_metadata_writes"), ("segments_reclaimed", "segments_reclaimed"), ("segments_kept", "segments_kept")):
+    is_("metrics " + metric, bare[f"blkcached_{metric}_total"], total(name))
+
+# Every counter is looked at here: a new one needs an account, too.
+looked_at = open(sys.argv[1] + "/test").read()
+for name in stats[modes[0]]["counters"]:
+    assert f'"{name}"' in looked_at, f"no account of {name}"
 
 # The front end counted the same requests.
 is_("NBD reads", nbd["requests_read"], requests["read"])
