@@ -420,12 +420,36 @@ static int check(const struct config *config, const char *path)
     return errors > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Checks the configuration, or serves what it says; an exit code. */
+static int obey(struct daemon *daemon, const struct options *options)
+{
+    int background = -1;
+
+    if (options->check)
+        return check(daemon->config, options->config_path);
+    if (sockets_take(daemon) != 0) {
+        log_error("the sockets of the service manager cannot be used");
+        return EXIT_FAILURE;
+    }
+    if (options->single && daemon->listening_count > 0) {
+        log_error("--single is not possible with sockets of a service manager (LISTEN_FDS)");
+        return EXIT_USAGE;
+    }
+    if (!options->foreground) {
+        background = background_enter();
+        if (background < 0) {
+            log_error("cannot go to the background", LOG_ERRNO(background));
+            return EXIT_FAILURE;
+        }
+    }
+    return run(daemon, options, background);
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.config_path = CONFIG_DEFAULT};
     struct daemon daemon = {.signal_fd = -1, .shutdown_fd = -1};
     enum log_level level = LOG_LEVEL_INFO;
-    int background = -1;
     int code = options_parse(argc, argv, &options);
 
     if (code >= 0)
@@ -437,27 +461,7 @@ int main(int argc, char **argv)
     if (options.log_level != NULL)
         log_level_parse(options.log_level, &level);
     log_set_level(level);
-    if (options.check) {
-        code = check(daemon.config, options.config_path);
-        config_free(daemon.config);
-        return code;
-    }
-    if (sockets_take(&daemon) != 0) {
-        log_error("the sockets of the service manager cannot be used");
-        return EXIT_FAILURE;
-    }
-    if (options.single && daemon.listening_count > 0) {
-        log_error("--single is not possible with sockets of a service manager (LISTEN_FDS)");
-        return EXIT_USAGE;
-    }
-    if (!options.foreground) {
-        background = background_enter();
-        if (background < 0) {
-            log_error("cannot go to the background", LOG_ERRNO(background));
-            return EXIT_FAILURE;
-        }
-    }
-    code = run(&daemon, &options, background);
+    code = obey(&daemon, &options);
     config_free(daemon.config);
     return code;
 }
