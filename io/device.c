@@ -8,9 +8,9 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/patience.h"
 #include "engine/format.h"
 #include "io/core.h"
 #include "io/uring-compat.h"
@@ -144,13 +144,12 @@ static int open_locked(struct device *device, const char *path, const struct sta
 static int open_patiently(struct device *device, const char *path, const struct stat *status,
                           unsigned flags, char *why, size_t why_bytes)
 {
-    const struct timespec pause = {.tv_nsec = BUSY_RETRY_MS * 1000000l};
-    int error = open_locked(device, path, status, flags, why, why_bytes);
+    struct patience patience = {.left_ms = BUSY_WAIT_MS, .step_ms = BUSY_RETRY_MS};
+    int error;
 
-    for (unsigned ms = 0; error == -EBUSY && ms < BUSY_WAIT_MS; ms += BUSY_RETRY_MS) {
-        nanosleep(&pause, NULL);
+    do
         error = open_locked(device, path, status, flags, why, why_bytes);
-    }
+    while (error == -EBUSY && patience_wait(&patience));
     return error;
 }
 

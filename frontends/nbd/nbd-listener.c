@@ -13,10 +13,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/patience.h"
 #include "frontends/nbd/nbd-server-private.h"
 
 #define BACKLOG 128
@@ -55,18 +55,6 @@ static struct nbd_listener *create(const char *name)
         return NULL;
     }
     return listener;
-}
-
-/* Whether it is worth another try; `ms` is 0 at first. */
-static bool busy_wait(int error, unsigned *ms)
-{
-    const struct timespec pause = {.tv_nsec = BUSY_RETRY_MS * 1000000l};
-
-    if (error != -EADDRINUSE || *ms >= BUSY_WAIT_MS)
-        return false;
-    *ms += BUSY_RETRY_MS;
-    nanosleep(&pause, NULL);
-    return true;
 }
 
 /* ---- Unix ------------------------------------------------------------------------------- */
@@ -130,7 +118,7 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
     const char *path = name + strlen(PREFIX_UNIX);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat status;
-    unsigned ms = 0;
+    struct patience patience = {.left_ms = BUSY_WAIT_MS, .step_ms = BUSY_RETRY_MS};
     int error;
 
     if (path[0] != '/')
@@ -147,7 +135,7 @@ static int open_unix(struct nbd_listener *listener, const char *name, char *why,
         return fail(-errno, why, why_bytes, name, strerror(errno));
     do
         error = bind_unix(listener->fd, &address);
-    while (busy_wait(error, &ms));
+    while (error == -EADDRINUSE && patience_wait(&patience));
     if (!error && listen(listener->fd, BACKLOG) != 0)
         error = -errno;
     if (error) {
@@ -242,7 +230,8 @@ static int open_tcp(struct nbd_listener **listeners, unsigned max, const char *n
     struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
     const char *port;
     char host[256];
-    unsigned count = 0, ms = 0;
+    struct patience patience = {.left_ms = BUSY_WAIT_MS, .step_ms = BUSY_RETRY_MS};
+    unsigned count = 0;
     int error, failure = 0;
 
     if (!split(name + strlen(PREFIX_TCP), host, sizeof(host), &port))
@@ -259,7 +248,7 @@ static int open_tcp(struct nbd_listener **listeners, unsigned max, const char *n
         }
         do
             error = open_address(listeners[count], address);
-        while (busy_wait(error, &ms));
+        while (error == -EADDRINUSE && patience_wait(&patience));
         if (!error)
             count++;
         else
