@@ -154,6 +154,21 @@ static void damaged_entries(struct sim_world *world, uint64_t place, const struc
                                                          .block = entries[i].block + n});
 }
 
+/* Where the header of the batch that it echoes is damaged, too, it was the last to name the records. */
+static void damaged_echo(struct sim_world *world, uint64_t place,
+                         const struct batch_header *echoing)
+{
+    uint64_t start = segment_start(place),
+             echoed = start + (uint64_t)echoing->echo_slot * BLOCK_BYTES;
+    const unsigned char *segment = disk_current(world->flash) + start;
+    struct batch_header header;
+
+    if (echoing->echo_count > 0 && echoing->echo_count <= BATCH_ENTRIES_MAX &&
+        echoing->echo_slot < SEGMENT_SLOTS &&
+        !header_read(segment, echoing->echo_slot, echoing->generation, echoed, &header))
+        damaged_entries(world, place, echoing->echo, echoing->echo_count);
+}
+
 /* What a client wrote in part, and zeros, do not say whose they are: the batch's header does. */
 static void damaged_unnamed(struct sim_world *world, uint64_t place)
 {
@@ -182,6 +197,7 @@ static void damaged_slot(struct sim_world *world, uint64_t place, const unsigned
     memcpy(&header, data, sizeof(header));
     if (header.magic == BATCH_MAGIC && header.entry_count <= BATCH_ENTRIES_MAX) {
         damaged_entries(world, place, header.entries, header.entry_count);
+        damaged_echo(world, place, &header);
         return;
     }
     for (uint32_t i = 0; i < BLOCK_BYTES; i += SECTOR_BYTES)

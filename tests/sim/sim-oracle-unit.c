@@ -178,8 +178,10 @@ static bool keep_applied(struct content *content, struct unit *unit, const struc
     uint32_t before_count = unit->state_count;
     bool fits = true;
 
-    past_overwritten(unit, now);
-    unit->failed = false;
+    if (write.begun > unit->failed_until) { /* else the failed one may have landed behind it */
+        past_overwritten(unit, now);
+        unit->failed = false;
+    }
     memcpy(before, unit->states, before_count * sizeof(before[0]));
     unit->state_count = 0;
     for (uint32_t i = 0; i < before_count; i++)
@@ -200,7 +202,7 @@ static bool keep_applied(struct content *content, struct unit *unit, const struc
     return fits;
 }
 
-static bool keep_either(struct unit *unit, const struct unit_reach *reach)
+static bool keep_either(struct unit *unit, const struct unit_reach *reach, uint64_t now)
 {
     bool fits = true;
 
@@ -208,6 +210,7 @@ static bool keep_either(struct unit *unit, const struct unit_reach *reach)
     for (uint32_t i = 0; i < reach->count; i++)
         fits &= state_add(unit, &reach->states[i]);
     unit->failed = true;
+    unit->failed_until = now;
     return fits;
 }
 
@@ -279,7 +282,7 @@ bool unit_write_end(struct content *content, struct unit *unit, struct unit_reac
     if (error == 0)
         fits &= keep_applied(content, unit, reach, slot, now);
     else
-        fits &= keep_either(unit, reach);
+        fits &= keep_either(unit, reach, now);
     slot_free(unit, slot);
     if (!fits)
         unit_doubt(unit, false);
@@ -334,7 +337,7 @@ void unit_kill(struct content *content, struct unit *unit, struct unit_reach *re
     unit->discards = 0;
     if (unit->pending_mask != 0) {
         unit_reach(content, unit, reach);
-        fits = !reach->overflow && keep_either(unit, reach);
+        fits = !reach->overflow && keep_either(unit, reach, now);
         /* What landed is in the disk's cache, and what is under it at stake until a flush. */
         for (uint32_t i = 0; i < reach->count; i++)
             past_add(unit, &reach->states[i], now, true);

@@ -32,7 +32,7 @@ struct unit_past {
     uint32_t unapplied; /* writes, pending then and still, that it lacks */
     bool crash;         /* a crash may bring it back, unless a flush was sent after `until` */
     bool failed;        /* left by a write that failed: any restart may bring it back, whatever was
-                           flushed, until another write of the unit succeeds */
+                           flushed, until a later write of the unit succeeds */
     uint64_t until;     /* when it stopped being possible */
 };
 
@@ -57,7 +57,8 @@ struct unit {
      * flushed after `stale_until`. */
     bool stale;
     uint64_t stale_until;
-    bool failed; /* a write failed: what a read does not see may still come back */
+    bool failed;           /* a write failed: what a read does not see may still come back */
+    uint64_t failed_until; /* when the last one that failed ended */
     uint32_t pending_mask;
     uint32_t state_count, past_count;
     struct unit_pending pending[UNIT_PENDING_MAX];

@@ -301,6 +301,25 @@ START_TEST(a_flush_covers_what_ended_before_it_was_sent)
 }
 END_TEST
 
+/* It may have landed behind one that succeeded meanwhile, and that comes back at a power cut. */
+START_TEST(a_failed_write_does_not_hide_what_it_ran_beside)
+{
+    struct block zeros = {{0}}, first = {{0}}, other = {{0}};
+    struct oracle_op good = begin_at(BLOCKS, 0, BLOCK_BYTES),
+                     bad = begin_at(BLOCKS, 0, BLOCK_BYTES);
+
+    lay(&first, &good, 0);
+    lay(&other, &bad, 0);
+    oracle_write_end(oracle, &bad, -EIO);
+    oracle_write_end(oracle, &good, 0);
+    ck_assert(!reads(BLOCKS, 0, &zeros));
+    ck_assert(reads(BLOCKS, 0, &other));
+    ck_assert(!reads(BLOCKS, 0, &zeros));
+    oracle_crash(oracle, true, false);
+    ck_assert(reads(BLOCKS, 0, &first));
+}
+END_TEST
+
 START_TEST(a_failed_flush_covers_nothing_and_volumes_are_apart)
 {
     struct block old = {{0}};
@@ -622,6 +641,7 @@ int main(void)
     tcase_add_test(cases, a_flushed_write_survives);
     tcase_add_test(cases, an_unflushed_write_may_be_lost_and_a_read_tells);
     tcase_add_test(cases, a_flush_covers_what_ended_before_it_was_sent);
+    tcase_add_test(cases, a_failed_write_does_not_hide_what_it_ran_beside);
     tcase_add_test(cases, a_failed_flush_covers_nothing_and_volumes_are_apart);
     tcase_add_test(cases, fua_survives_alone);
     tcase_add_test(cases, a_crash_tears_sectors_but_not_blocks);
