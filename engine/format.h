@@ -176,6 +176,9 @@ static_assert(sizeof(struct batch_header) == BLOCK_BYTES, "batch header is one b
 #define SEGMENT_SLOTS_MAX    (SEGMENT_BYTES_MAX / BLOCK_BYTES)
 static_assert(SEGMENT_SLOTS_MAX <= SEGMENT_MAP_BYTES * 8, "a live map covers the largest segment");
 
+#define MAP_VALID   1u
+#define MAP_VERDICT 2u
+
 /* Written to slot 0, then to slot 1, each durable before the next step.  The valid copy with the
  * larger (generation, map_sequence) holds. */
 struct segment_header {
@@ -187,7 +190,8 @@ struct segment_header {
     uint64_t session;
     uint32_t segment; /* number on the device */
     uint16_t shard;
-    uint16_t map_valid; /* 0: every slot may be live; 1: only those set in the map (hazard 1) */
+    uint16_t map_valid; /* 0: every slot may be live; 1: only those set in the map (hazard 1);
+                           2: only what the footer says counts, as a header was lost once */
     uint32_t crc;       /* of the whole 4 KiB with this field zero */
     uint8_t reserved[444];
     uint8_t map[SEGMENT_MAP_BYTES]; /* one bit per slot */

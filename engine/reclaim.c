@@ -91,7 +91,7 @@ static void live_map_fill(const struct shard *shard, struct segment_header *head
 {
     uint32_t base = index << shard->segment_shift;
 
-    header->map_valid = 1;
+    header->map_valid = MAP_VALID;
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
         bool live = shard->slots[base + i].bits & SLOT_LINKED && !epoch_outdated(shard, base + i);
 

@@ -14,6 +14,9 @@
  *                                                      told (NOTICE_RECORDS_LOST)
  *
  * Only the newest segment of the ring cannot have been reclaimed or kept since: it is believed.
+ *
+ * The verdicts are in the segment's new footer, and its new header says that nothing else counts
+ * (MAP_VERDICT): when that footer is lost, too, they are made again.
  */
 #include "engine/shard-private.h"
 

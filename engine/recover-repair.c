@@ -43,6 +43,8 @@ static void repair_write(struct shard *shard, struct actions *out)
         *header = *best;
     else
         header_fill(shard, header, recovery->next, segment->generation, segment->ring_sequence, 0);
+    if (!best && segment->found & FOUND_LOST)
+        header->map_valid = MAP_VERDICT;
     copy = best ? best == first : recovery->repair_step;
     recovery->repair_step = best ? 2 : recovery->repair_step + 1;
     header_write(shard, &shard->reclaim.header, recovery->next, copy, out);

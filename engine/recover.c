@@ -158,7 +158,7 @@ static uint16_t entry_bits(const struct entry *entry)
  * nothing left to hide, because the hand has passed everything older. */
 bool recovery_entry_live(const struct segment_header *header, const struct entry *entry)
 {
-    if (!header || !header->map_valid)
+    if (!header || header->map_valid != MAP_VALID)
         return true;
     if (entry->kind == ENTRY_ABSENT)
         return MUTANT(23);
@@ -220,7 +220,7 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         segment->generation = best->generation;
         segment->ring_sequence = best->ring_sequence;
         segment->map_sequence = best->map_sequence;
-        if (best->map_valid)
+        if (best->map_valid == MAP_VALID)
             segment->found |= FOUND_MAP;
     }
     if (footer_ok(shard, footer, index) && footer->generation >= segment->generation) {
@@ -239,6 +239,8 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         segment->state = SEGMENT_CLOSED;
     } else if (best) {
         segment->found |= FOUND_SCAN;
+        if (best->map_valid == MAP_VERDICT)
+            segment->found |= FOUND_LOST | FOUND_VERDICT;
     } else if (recovery_is_trace(shard, a) || recovery_is_trace(shard, b) ||
                recovery_is_trace(shard, footer)) {
         segment->found = FOUND_LOST | FOUND_SCAN;
@@ -360,6 +362,8 @@ static void survey_done(struct shard *shard, struct actions *out)
         segment->state = SEGMENT_CLOSED;
     } else if (!recovery->scan_any) {
         segment->found &= (uint8_t)~FOUND_SCAN; /* bumped and not used: free */
+        if (segment->found & FOUND_VERDICT)
+            recovery_lost_note(shard, recovery->scan_segment);
     }
     recovery->next = recovery->scan_segment + 1;
     survey_next(shard, out);
@@ -564,7 +568,8 @@ static void replay_next(struct shard *shard, struct actions *out)
             return;
         }
         recovery->map = NULL;
-        if (recovery->next + 1 == recovery->order_count) /* the newest one: see recover-lost.c */
+        if (recovery->next + 1 == recovery->order_count &&
+            !(segment->found & FOUND_VERDICT)) /* the newest one: see recover-lost.c */
             segment->found &= (uint8_t)~FOUND_LOST;
         if ((segment->found & (FOUND_SCAN | FOUND_MAP)) == (FOUND_SCAN | FOUND_MAP) ||
             (segment->found & FOUND_FOOTER &&

@@ -293,12 +293,13 @@ struct reclaim {
 /* ---- recovery: see recover.c ------------------------------------------------------------ */
 
 enum found_bits {
-    FOUND_FOOTER = 1, /* its entries are in slots[], not linked yet */
-    FOUND_SCAN = 2,   /* no footer: batches are looked for */
-    FOUND_REPLAY = 4, /* entries must be replayed one by one from the footer */
-    FOUND_REPAIR = 8, /* a header copy is missing or old */
-    FOUND_MAP = 16,   /* the live map limits it */
-    FOUND_LOST = 32,  /* its header is lost, see recover-lost.c */
+    FOUND_FOOTER = 1,   /* its entries are in slots[], not linked yet */
+    FOUND_SCAN = 2,     /* no footer: batches are looked for */
+    FOUND_REPLAY = 4,   /* entries must be replayed one by one from the footer */
+    FOUND_REPAIR = 8,   /* a header copy is missing or old */
+    FOUND_MAP = 16,     /* the live map limits it */
+    FOUND_LOST = 32,    /* its header is lost, see recover-lost.c */
+    FOUND_VERDICT = 64, /* it was lost earlier, and now the footer that said what counts */
 };
 
 #define RECOVERY_DEPTH 16u

@@ -23,3 +23,6 @@
 # A failed write that had landed all the same was taken for clean after a restart, as the watermark was
 # past it.
 "$builddir/tests/sim/blkcache-sim" --seed 7014063 --rounds 20 --once
+
+# Both copies of a segment's header were lost, and later the footer with the verdicts on its records.
+"$builddir/tests/sim/blkcache-sim" --seed 7046081 --rounds 20 --once

@@ -97,9 +97,12 @@ static unsigned char *header_of(struct host *host, unsigned char *flash, uint32_
 }
 
 /* After a loss that recovery was to find: what cannot be read was declared, a second start knows as
- * much, and all is well again when it is rewritten.  Returns how many blocks are lost. */
-static uint32_t declared_loss(struct host *host)
+ * much, also when the segment's new footer (UINT32_MAX: none) rots, and all is well again when it is
+ * rewritten.  Returns how many blocks are lost. */
+static uint32_t declared_loss(struct host *host, uint32_t segment)
 {
+    unsigned char *footer =
+        host->flash + DATA_OFFSET + (segment + 1) * (size_t)HOST_SEGMENT - BLOCK_BYTES;
     uint64_t told = host->notices[NOTICE_RECORDS_LOST];
     uint32_t failed;
 
@@ -110,6 +113,12 @@ static uint32_t declared_loss(struct host *host)
     ck_assert(failed == 0 || told > 0);
     ck_assert_int_eq(host_boot(host), 1);
     ck_assert_uint_eq(read_all(host), failed);
+    for (size_t at = 0; segment != UINT32_MAX && at < BLOCK_BYTES; at += 512)
+        footer[at + 24 - (footer_slots(HOST_SEGMENT / BLOCK_BYTES) - 1) * (size_t)BLOCK_BYTES] ^= 1;
+    ck_assert_int_eq(host_boot(host), 1);
+    told = read_all(host);
+    ck_assert_uint_ge(told, failed);
+    failed = (uint32_t)told;
     for (uint64_t block = 0; failed > 0 && block < 3072; block += REGION_BLOCKS)
         ck_assert_int_eq(host_write(host, block, REGION_BLOCKS, 0, 0, 0), 0);
     host_destage_all(host);
@@ -145,7 +154,7 @@ START_TEST(a_lost_header_is_declared)
             header_of(host, host->flash,
                       segment)[copy * BLOCK_BYTES + 24 + host_random(host) % (BLOCK_BYTES - 24)] ^=
                 4;
-        failed = declared_loss(host);
+        failed = declared_loss(host, _i == 0 ? UINT32_MAX : segment);
         lost += failed > 0;
         harmless += failed == 0;
     }
@@ -170,7 +179,7 @@ START_TEST(all_headers_are_lost)
     for (uint32_t i = 0; i < host->config.segments * SEGMENT_HEADER_SLOTS; i++)
         header_of(host, host->flash, i / 2)[i % 2 * BLOCK_BYTES + 24] ^= 1;
     host->policy.dirty_max_percent = 1;
-    ck_assert_uint_gt(declared_loss(host), 200);
+    ck_assert_uint_gt(declared_loss(host, UINT32_MAX), 200);
     host_free(host);
 }
 END_TEST
@@ -204,7 +213,7 @@ START_TEST(a_header_that_never_arrived_is_declared)
         memcpy(host->backing, store, HOST_BLOCKS * BLOCK_BYTES);
         memcpy(host->model, model, HOST_BLOCKS * BLOCK_BYTES);
         memcpy(header_of(host, host->flash, segment), was, SEGMENT_HEADER_SLOTS * BLOCK_BYTES);
-        declared_loss(host);
+        declared_loss(host, _i == 0 ? UINT32_MAX : segment);
         tried++;
     }
     ck_assert_uint_gt(tried, 5);
