@@ -166,6 +166,8 @@ static void entry_append(struct shard *shard, struct batch *batch, uint32_t i, s
         if (!piece->active)
             active_add(shard, piece);
         piece->rerouted = 1;
+        if (id != NONE)
+            piece->rerouted_mask |= UINT64_C(1) << (entry->block - piece->block);
         if (piece->rerouted_lsn == 0 || entry->lsn < piece->rerouted_lsn)
             piece->rerouted_lsn = entry->lsn;
         return;
@@ -236,12 +238,37 @@ static bool batch_must_wait(const struct shard *shard, const struct batch *batch
     return false;
 }
 
+static bool batches_overlap(const struct batch *one, const struct batch *other)
+{
+    for (uint32_t i = 0; i < one->header->entry_count; i++)
+        for (uint32_t k = 0; k < other->header->entry_count; k++)
+            if (one->header->entries[i].volume == other->header->entries[k].volume &&
+                one->header->entries[i].block == other->header->entries[k].block)
+                return true;
+    return false;
+}
+
+/* Once the flash takes nothing more: does another batch, under way, have a block of this one?  If it
+ * ends well its record has passed this one's. */
+static bool batch_may_be_passed(const struct shard *shard, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < shard->batch_count; i++) {
+        const struct batch *other = &shard->batches[i];
+
+        if (other->state != BATCH_FREE && other->state != BATCH_FAILED &&
+            batches_overlap(batch, other))
+            return true;
+    }
+    return false;
+}
+
 /* The first failed batch that can be appended again. */
 static struct batch **failed_next(struct shard *shard)
 {
     struct batch **link = &shard->batch_failed;
 
-    while (*link && !shard->flash_failed && batch_must_wait(shard, *link))
+    while (*link && (shard->flash_failed ? batch_may_be_passed(shard, *link)
+                                         : batch_must_wait(shard, *link)))
         link = &(*link)->next;
     return link;
 }

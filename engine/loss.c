@@ -45,7 +45,7 @@ static bool touches_dirty(const struct shard *shard, const struct piece *piece)
     for (uint32_t i = 0; i < piece->count; i++) {
         uint32_t id = index_flash(shard, piece_key(piece) + i);
 
-        if (id != NONE && shard->slots[id].bits & SLOT_DIRTY)
+        if (id != NONE && shard->slots[id].bits & SLOT_DIRTY && !write_passed(shard, piece, i))
             return true;
     }
     return false;

@@ -293,6 +293,7 @@ void write_merge_start(struct shard *shard, struct piece *piece, struct actions 
 /* write-backing.c */
 void write_through_start(struct shard *shard, struct piece *piece, struct actions *out);
 void write_around_start(struct shard *shard, struct piece *piece, struct actions *out);
+bool write_passed(const struct shard *shard, const struct piece *piece, uint32_t i);
 void write_around(struct shard *shard, struct piece *piece, struct actions *out);
 void write_absent_append(struct shard *shard, struct piece *piece, struct actions *out);
 

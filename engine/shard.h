@@ -98,11 +98,12 @@ struct piece {
     struct piece *next;        /* in one of the shard's waiting lists */
     struct piece *active_next; /* in the list of active or of reading pieces */
     struct piece **active_link;
-    uint64_t backing_mask; /* blocks with a backing read under way */
-    uint64_t since_ns;     /* when it began to wait; when a paced reply is due */
-    uint64_t rerouted_lsn; /* of its first record, when the flash failed under it; else 0 */
-    uint32_t batches;      /* batches under way that carry blocks of it */
-    uint8_t state;         /* 0 when the caller first submits it */
+    uint64_t backing_mask;  /* blocks with a backing read under way */
+    uint64_t since_ns;      /* when it began to wait; when a paced reply is due */
+    uint64_t rerouted_lsn;  /* of its first record, when the flash failed under it; else 0 */
+    uint64_t rerouted_mask; /* blocks whose records failed with it, and that nothing newer passed */
+    uint32_t batches;       /* batches under way that carry blocks of it */
+    uint8_t state;          /* 0 when the caller first submits it */
     uint8_t active, around, held;
     uint8_t rerouted;        /* the flash failed under it: it goes to the backing store instead */
     uint8_t resumed;         /* 0 when the caller first submits it */

@@ -90,8 +90,18 @@ static void invalidated(struct shard *shard, struct piece *piece, struct actions
     write_finish(shard, piece, out);
 }
 
+/* The piece was in the log when the flash failed, and a later write of this block got there: that is not
+ * to be undone, the less as what this piece merged with is older. */
+bool write_passed(const struct shard *shard, const struct piece *piece, uint32_t i)
+{
+    return piece->rerouted_mask != 0 && !(piece->rerouted_mask >> i & 1) &&
+           !(shard->slots[piece->slots[i]].bits & SLOT_LINKED);
+}
+
 void write_around(struct shard *shard, struct piece *piece, struct actions *out)
 {
+    uint32_t first = 0;
+
     if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_AROUND_WAIT;
         piece_list_push(&shard->blocked, piece);
@@ -104,7 +114,13 @@ void write_around(struct shard *shard, struct piece *piece, struct actions *out)
     piece->state = WRITE_AROUND;
     for (uint32_t i = 0; i < piece->count; i++)
         ram_drop(shard, piece_key(piece) + i);
-    backing_write(piece, 0, piece->count, out);
+    for (uint32_t i = 0; i <= piece->count; i++) {
+        if (i < piece->count && !write_passed(shard, piece, i))
+            continue;
+        if (i > first)
+            backing_write(piece, first, i - first, out);
+        first = i + 1;
+    }
 }
 
 static void around_done(struct shard *shard, struct piece *piece, struct actions *out)

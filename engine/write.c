@@ -362,7 +362,7 @@ void write_request(struct shard *shard, struct piece *piece, struct actions *out
     piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
     piece->ios = 0;
     piece->batches = 0;
-    piece->rerouted_lsn = 0;
+    piece->rerouted_lsn = piece->rerouted_mask = 0;
     piece->error = 0;
     if (!volume || shard->stopping) {
         action_reply(out, piece, volume ? -ESHUTDOWN : -ENXIO);

@@ -477,6 +477,36 @@ START_TEST(a_failed_write_that_landed_is_not_clean)
 }
 END_TEST
 
+/* A later write of one of its blocks got to flash before that failed: only the other block goes to the
+ * backing store. */
+START_TEST(a_rerouted_write_does_not_undo_a_later_one)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 17);
+    struct piece both, later;
+    struct action one = append_blocks(host, &both, 4, 2), two = append_blocks(host, &later, 5, 1);
+    struct action store;
+    struct actions out;
+
+    land(host, &two);
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_IO_DONE, .action = &two}, 1,
+               &out);
+    ck_assert_ptr_eq(find_kind(&out, ACTION_REPLY).owner, &later);
+    shard_flash_lost(host->shard);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .result = -EIO, .action = &one}, 1, &out);
+    ck_assert(shard_flash_settled(host->shard));
+    shard_pass_through(host->shard, HOST_VOLUME);
+    store = step_for(host, &(struct event){.kind = EVENT_TICK}, ACTION_WRITE_BACKING);
+    ck_assert_ptr_eq(store.owner, &both);
+    ck_assert_uint_eq(store.offset, 4 * BLOCK_BYTES);
+    ck_assert_uint_eq(store.length, BLOCK_BYTES);
+    store = step_for(host, &(struct event){.kind = EVENT_IO_DONE, .action = &store}, ACTION_REPLY);
+    ck_assert_ptr_eq(store.owner, &both);
+    ck_assert_int_eq(both.error, 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-rerouted");
@@ -491,5 +521,6 @@ int main(void)
     tcase_add_test(cases, a_failed_write_that_landed_does_not_hide_what_is_listed);
     tcase_add_test(cases, a_failed_write_holds_up_no_earlier_epoch);
     tcase_add_test(cases, a_failed_write_that_landed_is_not_clean);
+    tcase_add_test(cases, a_rerouted_write_does_not_undo_a_later_one);
     return unit_run("engine-rerouted", cases);
 }
