@@ -235,7 +235,7 @@ static void dump_segment(const struct image_segment *segment)
         printf("    header: generation %" PRIu64 ", ring %" PRIu64 ", map sequence %" PRIu64
                ", session %" PRIu64,
                header->generation, header->ring_sequence, header->map_sequence, header->session);
-        if (header->map_valid == MAP_VALID)
+        if (header->map_valid & MAP_VALID)
             printf(", %u live slots in the map", live_slots(header));
         putchar('\n');
     }

@@ -177,7 +177,7 @@ static enum image_part_state header_state(const struct image_segment *segment,
     bool crc =
         crc_without(header, sizeof(*header), offsetof(struct segment_header, crc)) == header->crc;
 
-    if (magic && ours && place && crc && header->map_valid <= MAP_VERDICT)
+    if (magic && ours && place && crc && header->map_valid <= (MAP_VALID | MAP_VERDICT))
         return PART_VALID;
     /* A right checksum of another cache: left from before this format. */
     if (magic && crc && !ours)

@@ -91,7 +91,7 @@ static void live_map_fill(const struct shard *shard, struct segment_header *head
 {
     uint32_t base = index << shard->segment_shift;
 
-    header->map_valid = MAP_VALID;
+    header->map_valid = MAP_VALID | (shard->segments[index].verdict ? MAP_VERDICT : 0);
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
         bool live = shard->slots[base + i].bits & SLOT_LINKED && !epoch_outdated(shard, base + i);
 
@@ -228,7 +228,7 @@ static void drained(struct shard *shard, bool retired)
     segment->map_sequence = 0;
     if (segment->untrusted)
         shard->untrusted_count--;
-    segment->untrusted = false;
+    segment->untrusted = segment->verdict = false;
     if (retired) {
         segment->state = SEGMENT_RETIRED;
         shard->retired_count++;

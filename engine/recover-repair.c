@@ -44,6 +44,8 @@ static void repair_write(struct shard *shard, struct actions *out)
     else
         header_fill(shard, header, recovery->next, segment->generation, segment->ring_sequence, 0);
     if (!best && segment->found & FOUND_LOST)
+        segment->verdict = true;
+    if (!best && segment->verdict)
         header->map_valid = MAP_VERDICT;
     copy = best ? best == first : recovery->repair_step;
     recovery->repair_step = best ? 2 : recovery->repair_step + 1;

@@ -158,7 +158,7 @@ static uint16_t entry_bits(const struct entry *entry)
  * nothing left to hide, because the hand has passed everything older. */
 bool recovery_entry_live(const struct segment_header *header, const struct entry *entry)
 {
-    if (!header || header->map_valid != MAP_VALID)
+    if (!header || !(header->map_valid & MAP_VALID))
         return true;
     if (entry->kind == ENTRY_ABSENT)
         return MUTANT(23);
@@ -220,8 +220,9 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         segment->generation = best->generation;
         segment->ring_sequence = best->ring_sequence;
         segment->map_sequence = best->map_sequence;
-        if (best->map_valid == MAP_VALID)
+        if (best->map_valid & MAP_VALID)
             segment->found |= FOUND_MAP;
+        segment->verdict = best->map_valid & MAP_VERDICT;
     }
     if (footer_ok(shard, footer, index) && footer->generation >= segment->generation) {
         bool lost = !best || footer->generation > best->generation;
@@ -239,7 +240,7 @@ static void headers_digest(struct shard *shard, struct recovery_area *area)
         segment->state = SEGMENT_CLOSED;
     } else if (best) {
         segment->found |= FOUND_SCAN;
-        if (best->map_valid == MAP_VERDICT)
+        if (segment->verdict)
             segment->found |= FOUND_LOST | FOUND_VERDICT;
     } else if (recovery_is_trace(shard, a) || recovery_is_trace(shard, b) ||
                recovery_is_trace(shard, footer)) {

@@ -131,6 +131,7 @@ struct segment {
     uint32_t ring_prev, ring_next;
     uint8_t state;
     bool failed;    /* a write to it failed: retire it instead of reusing it */
+    bool verdict;   /* a header of it was lost: MAP_VERDICT */
     bool untrusted; /* ... a batch, and no footer says yet that its entries do not count */
     uint8_t footer; /* OPEN, CLOSING: index of its footer buffer, or FOOTER_NONE: it gets none */
     uint8_t found;  /* recovery: enum found_bits */

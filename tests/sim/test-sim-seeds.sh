@@ -26,3 +26,9 @@
 
 # Both copies of a segment's header were lost, and later the footer with the verdicts on its records.
 "$builddir/tests/sim/blkcache-sim" --seed 7046081 --rounds 20 --once
+
+# The same with a segment that was kept in between.
+"$builddir/tests/sim/blkcache-sim" --seed 8034868 --rounds 20 --once
+
+# A write that was rerouted to the backing store undid a later one of its block.
+"$builddir/tests/sim/blkcache-sim" --seed 8003659 --rounds 20 --once
