@@ -17,7 +17,6 @@
 #include "io/stream.h"
 #include "replay/policy.h"
 
-#define VOLUME            1u
 #define REQUEST_NS        UINT64_C(50000)
 #define TICKS_MAX         64u /* between two requests; what is due is done before, but see run() */
 #define REPLY_TICKS_MAX   100000u
@@ -37,8 +36,9 @@ struct engine {
     struct replay_config config;
     struct superblock superblock;
     struct engine_shard *shards;
-    struct stream_table streams;
-    unsigned char *flash; /* metadata only */
+    struct stream_table streams[TRACE_VOLUMES];
+    bool present[TRACE_VOLUMES]; /* a shard knows the volume from when it is first needed */
+    unsigned char *flash;        /* metadata only */
     size_t flash_bytes;
     uint64_t now_ns;
     bool replied;
@@ -170,11 +170,11 @@ static bool piece_submit(struct engine *engine, const struct trace_request *requ
 {
     struct piece *piece = &engine->piece;
     struct shard *shard =
-        engine->shards[shard_of(VOLUME, first, engine->superblock.shard_count)].shard;
+        engine->shards[shard_of(request->volume, first, engine->superblock.shard_count)].shard;
 
     piece->op = request->is_write ? PIECE_WRITE : PIECE_READ;
     piece->flags = flags;
-    piece->volume = VOLUME;
+    piece->volume = request->volume;
     piece->block = first;
     piece->count = (uint16_t)(end - first);
     piece->head_bytes = piece->tail_bytes = 0;
@@ -186,6 +186,20 @@ static bool piece_submit(struct engine *engine, const struct trace_request *requ
         return false;
     unpin(shard, piece);
     return piece->backing_blocks > 0;
+}
+
+static void volume_begin(struct engine *engine, uint16_t id)
+{
+    const struct replay_share *share = &engine->config.shares[id - 1];
+    struct volume_policy policy = {.present = true,
+                                   .mode = MODE_WRITE_BACK,
+                                   .blocks = VOLUME_BLOCKS_MAX,
+                                   .share_min_percent = share->least_percent,
+                                   .share_max_percent = share->most_percent};
+
+    for (uint32_t i = 0; i < engine->superblock.shard_count; i++)
+        shard_volume_set(engine->shards[i].shard, id, &policy);
+    engine->present[id - 1] = true;
 }
 
 static void engine_request(struct replay *replay, const struct trace_request *request)
@@ -203,12 +217,15 @@ static void engine_request(struct replay *replay, const struct trace_request *re
         let_pass(engine, engine->shards[i].shard, now_ns);
     if (now_ns > engine->now_ns)
         engine->now_ns = now_ns;
+    if (!engine->present[request->volume - 1])
+        volume_begin(engine, request->volume);
     engine->result.requests++;
     engine->result.reads += !request->is_write;
     engine->result.writes += request->is_write;
     if (!request->is_write) {
         bool is_run;
-        uint64_t run = stream_note(&engine->streams, request->offset, request->length, &is_run);
+        uint64_t run = stream_note(&engine->streams[request->volume - 1], request->offset,
+                                   request->length, &is_run);
 
         flags |= is_run ? PIECE_SEQUENTIAL : 0;
         if (engine->config.cutoff_bytes != 0 && run > engine->config.cutoff_bytes)
@@ -283,8 +300,6 @@ static bool shard_start(struct engine *engine, uint32_t index)
     const struct superblock *sb = &engine->superblock;
     struct engine_shard *own = &engine->shards[index];
     uint64_t frames = engine->config.ram_bytes / BLOCK_BYTES / sb->shard_count;
-    struct volume_policy policy = {
-        .present = true, .mode = MODE_WRITE_BACK, .blocks = VOLUME_BLOCKS_MAX};
 
     own->config = (struct shard_config){
         .session = 1,
@@ -303,7 +318,6 @@ static bool shard_start(struct engine *engine, uint32_t index)
     if (!own->memory)
         return false;
     own->shard = shard_create(&own->config, own->memory);
-    shard_volume_set(own->shard, VOLUME, &policy);
     while (shard_ready(own->shard) == 0) {
         step(engine, own->shard, &(struct event){.kind = EVENT_TICK});
         run(engine, own->shard);
@@ -311,6 +325,15 @@ static bool shard_start(struct engine *engine, uint32_t index)
     let_pass(engine, own->shard, engine->now_ns);
     engine->result.ram_blocks += own->config.ram_frames;
     return shard_ready(own->shard) > 0;
+}
+
+/* The first one, whose counters hold what is no volume's, and those that are promised something. */
+static void volumes_begin(struct engine *engine)
+{
+    volume_begin(engine, 1);
+    for (uint16_t id = 2; id <= TRACE_VOLUMES; id++)
+        if (engine->config.shares[id - 1].least_percent > 0)
+            volume_begin(engine, id);
 }
 
 static struct replay *engine_create(const struct replay_config *config, char *why, size_t why_bytes)
@@ -334,13 +357,33 @@ static struct replay *engine_create(const struct replay_config *config, char *wh
 
         while (started < engine->superblock.shard_count && shard_start(engine, started))
             started++;
-        if (started == engine->superblock.shard_count)
+        if (started == engine->superblock.shard_count) {
+            volumes_begin(engine);
             return (struct replay *)engine;
+        }
     }
     snprintf(why, why_bytes, "not enough memory");
     if (engine)
         engine_destroy((struct replay *)engine);
     return NULL;
+}
+
+static void volume_result(const struct shard *shard, uint16_t id, struct replay_result *result)
+{
+    const struct counters *counters = shard_counters(shard, id);
+    struct replay_volume *volume = &result->volumes[id - 1];
+
+    volume->read_blocks += counters->read_blocks;
+    volume->miss_blocks += counters->miss_blocks;
+    volume->flash_blocks += shard_flash_blocks(shard, id);
+    result->read_blocks += counters->read_blocks;
+    result->ram_hit_blocks += counters->ram_hit_blocks;
+    result->flash_hit_blocks += counters->flash_hit_blocks + counters->zero_hit_blocks;
+    result->miss_blocks += counters->miss_blocks;
+    result->fill_blocks += counters->flash_fill_blocks - counters->flash_promote_blocks;
+    result->promote_blocks += counters->flash_promote_blocks;
+    result->reinsert_blocks += counters->flash_reinsert_blocks;
+    result->write_blocks += counters->flash_write_blocks;
 }
 
 static void engine_result(struct replay *replay, struct replay_result *result)
@@ -352,20 +395,15 @@ static void engine_result(struct replay *replay, struct replay_result *result)
     result->segments = engine->superblock.segments_per_shard;
     result->segment_bytes = engine->superblock.segment_bytes;
     for (uint32_t i = 0; i < engine->superblock.shard_count; i++) {
-        const struct counters *counters = shard_counters(engine->shards[i].shard, VOLUME);
+        const struct shard *shard = engine->shards[i].shard;
         struct shard_status status;
 
-        shard_status(engine->shards[i].shard, &status);
+        shard_status(shard, &status);
         result->flash_blocks += status.slots_total;
         result->memory_bytes += status.memory_bytes;
-        result->read_blocks += counters->read_blocks;
-        result->ram_hit_blocks += counters->ram_hit_blocks;
-        result->flash_hit_blocks += counters->flash_hit_blocks + counters->zero_hit_blocks;
-        result->miss_blocks += counters->miss_blocks;
-        result->fill_blocks += counters->flash_fill_blocks - counters->flash_promote_blocks;
-        result->promote_blocks += counters->flash_promote_blocks;
-        result->reinsert_blocks += counters->flash_reinsert_blocks;
-        result->write_blocks += counters->flash_write_blocks;
+        for (uint16_t id = 1; id <= TRACE_VOLUMES; id++)
+            if (engine->present[id - 1])
+                volume_result(shard, id, result);
     }
 }
 

@@ -51,11 +51,12 @@ int64_t replay_footprint(struct trace *trace, bool writes)
     set.value = calloc(UINT64_C(1) << set.bits, sizeof(uint64_t));
     while (set.value && (got = trace_next(trace, &request)) > 0) {
         uint64_t end = (request.offset + request.length + BLOCK_BYTES - 1) >> BLOCK_SHIFT;
+        uint64_t base = (request.volume - UINT64_C(1)) * VOLUME_BLOCKS_MAX;
 
         if (request.is_write && !writes)
             continue;
         for (uint64_t block = request.offset >> BLOCK_SHIFT; block < end; block++) {
-            if (!set_put(&set, block))
+            if (!set_put(&set, base + block))
                 continue;
             if (++set.count > UINT64_C(1) << (set.bits - 1) && !set_grow(&set))
                 goto out;

@@ -49,8 +49,8 @@ static void usage(FILE *to)
           "\n"
           "Runs a block trace through the code that decides what blkcached keeps, without\n"
           "any I/O, and says how many blocks would be missed and how much flash written.\n"
-          "TRACE has lines of time_us,op(R|W),offset_bytes,length_bytes, plain or\n"
-          "compressed with zstd; \"-\" is standard input.\n"
+          "TRACE has lines of time_us,op(R|W),offset_bytes,length_bytes[,volume], plain\n"
+          "or compressed with zstd; \"-\" is standard input.\n"
           "\n"
           "  --ram SIZE        RAM tier: 64M, or a share of the flash such as 10%\n"
           "  --flash SIZE      flash: 1G, or a share of the trace's footprint such as 10%\n"
@@ -63,6 +63,8 @@ static void usage(FILE *to)
           "                    reads of a longer sequential stream do not enter the\n"
           "                    cache, as with the volume's sequential_cutoff (there 4M\n"
           "                    unless configured); default 0, no limit\n"
+          "  --share VOLUME:MIN:MAX\n"
+          "                    share_min and share_max of a volume of the trace\n"
           "  --segment-size SIZE, --shards NUMBER\n"
           "                    as of blkcachectl format\n"
           "  --json            print JSON\n"
@@ -138,12 +140,27 @@ static bool shards_parse(const char *text, uint32_t *shards)
     return *text >= '0' && *text <= '9' && *end == '\0' && value > 0 && value <= SHARDS_MAX;
 }
 
+/* "2:40:100" */
+static bool share_parse(struct options *options, const char *text)
+{
+    unsigned volume, least, most;
+    char rest;
+
+    if (sscanf(text, "%3u:%3u:%3u%c", &volume, &least, &most, &rest) != 3 || volume < 1 ||
+        volume > TRACE_VOLUMES || least > most || most < 1 || most > 100)
+        return false;
+    options->config.shares[volume - 1] =
+        (struct replay_share){.least_percent = least, .most_percent = most};
+    return true;
+}
+
 enum option_code {
     OPTION_RAM = 1,
     OPTION_FLASH,
     OPTION_POLICY,
     OPTION_WRITES,
     OPTION_CUTOFF,
+    OPTION_SHARE,
     OPTION_SEGMENT_SIZE,
     OPTION_SHARDS,
     OPTION_JSON,
@@ -157,6 +174,7 @@ static const struct option option_table[] = {
     {"policy", required_argument, NULL, OPTION_POLICY},
     {"writes", no_argument, NULL, OPTION_WRITES},
     {"sequential-cutoff", required_argument, NULL, OPTION_CUTOFF},
+    {"share", required_argument, NULL, OPTION_SHARE},
     {"segment-size", required_argument, NULL, OPTION_SEGMENT_SIZE},
     {"shards", required_argument, NULL, OPTION_SHARDS},
     {"json", no_argument, NULL, OPTION_JSON},
@@ -176,6 +194,7 @@ static int option_take(struct options *options, int option)
     case OPTION_POLICY: right = policies_parse(options, optarg); break;
     case OPTION_WRITES: options->config.writes = true; break;
     case OPTION_CUTOFF: right = size_parse(optarg, &options->config.cutoff_bytes) == 0; break;
+    case OPTION_SHARE: right = share_parse(options, optarg); break;
     case OPTION_SEGMENT_SIZE:
         right = size_parse(optarg, &options->config.segment_bytes) == 0 &&
                 options->config.segment_bytes > 0;

@@ -21,8 +21,10 @@ const struct replay_policy *replay_policy_find(const char *name, size_t length)
 void replay_blocks_request(struct replay *replay, const struct trace_request *request)
 {
     struct replay_blocks *blocks = (struct replay_blocks *)replay;
-    uint64_t first = request->offset >> BLOCK_SHIFT;
-    uint64_t end = (request->offset + request->length + BLOCK_BYTES - 1) >> BLOCK_SHIFT;
+    struct replay_volume *volume = &blocks->result.volumes[request->volume - 1];
+    uint64_t base = (request->volume - UINT64_C(1)) * VOLUME_BLOCKS_MAX;
+    uint64_t first = base + (request->offset >> BLOCK_SHIFT);
+    uint64_t end = base + ((request->offset + request->length + BLOCK_BYTES - 1) >> BLOCK_SHIFT);
     bool missed = false;
 
     blocks->result.requests++;
@@ -35,12 +37,14 @@ void replay_blocks_request(struct replay *replay, const struct trace_request *re
     }
     blocks->result.reads++;
     blocks->result.read_blocks += end - first;
+    volume->read_blocks += end - first;
     for (uint64_t block = first; block < end; block++) {
         switch (blocks->access(blocks, block)) {
         case SOURCE_RAM: blocks->result.ram_hit_blocks++; break;
         case SOURCE_FLASH: blocks->result.flash_hit_blocks++; break;
         case SOURCE_BACKING:
             blocks->result.miss_blocks++;
+            volume->miss_blocks++;
             missed = true;
             break;
         }

@@ -9,12 +9,22 @@
 
 #include "replay/trace.h"
 
+struct replay_share {
+    uint32_t least_percent, most_percent; /* 0, 0: none */
+};
+
 struct replay_config {
     uint64_t ram_bytes, flash_bytes;
     uint64_t cutoff_bytes;  /* sequential streams beyond it do not enter the cache; 0: all do */
     uint64_t segment_bytes; /* 0: as blkcachectl format chooses */
     uint32_t shards;        /* 0: as blkcachectl format chooses for one core */
     bool writes;            /* writes count; else they are left out */
+    struct replay_share shares[TRACE_VOLUMES]; /* of volumes 1 to TRACE_VOLUMES */
+};
+
+struct replay_volume {
+    uint64_t read_blocks, miss_blocks;
+    uint64_t flash_blocks; /* on flash at the end; 0 with the simple policies */
 };
 
 /* Blocks are 4 KiB.  Only reads can miss. */
@@ -31,6 +41,7 @@ struct replay_result {
     uint64_t memory_bytes;             /* without the RAM tier's data */
     uint32_t shards, segments;         /* segments of each shard; 0 where there are none */
     uint64_t segment_bytes;
+    struct replay_volume volumes[TRACE_VOLUMES];
     bool too_small; /* blkcachectl format would refuse this flash */
 };
 

@@ -20,6 +20,34 @@ static uint64_t blocks_cached(const struct replay_result *result)
     return result->flash_blocks;
 }
 
+/* Only where there are several. */
+static bool volumes_told(const struct replay_result *result)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < TRACE_VOLUMES; i++)
+        count += result->volumes[i].read_blocks > 0;
+    return count > 1;
+}
+
+static json_t *volumes_json(const struct replay_result *result)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < TRACE_VOLUMES; i++) {
+        const struct replay_volume *volume = &result->volumes[i];
+
+        if (volume->read_blocks > 0)
+            json_array_append_new(list,
+                                  json_pack("{si sI sI sf sI}", "volume", (int)i + 1, "read_blocks",
+                                            (json_int_t)volume->read_blocks, "miss_blocks",
+                                            (json_int_t)volume->miss_blocks, "block_miss_ratio",
+                                            share(volume->miss_blocks, volume->read_blocks),
+                                            "flash_blocks", (json_int_t)volume->flash_blocks));
+    }
+    return list;
+}
+
 json_t *report_json(const struct report *report)
 {
     const struct replay_result *r = &report->result;
@@ -64,6 +92,10 @@ json_t *report_json(const struct report *report)
             json_decref(json);
             return NULL;
         }
+    if (volumes_told(r) && json_object_set_new(json, "volumes", volumes_json(r)) < 0) {
+        json_decref(json);
+        return NULL;
+    }
     return json;
 }
 
@@ -81,4 +113,8 @@ void report_print(const struct report *report)
            report->policy, share(r->miss_blocks, r->read_blocks), share(r->read_misses, r->reads),
            flash_written(r), r->fill_blocks, r->promote_blocks, r->reinsert_blocks,
            share(r->memory_bytes, blocks_cached(r)));
+    for (unsigned i = 0; volumes_told(r) && i < TRACE_VOLUMES; i++)
+        if (r->volumes[i].read_blocks > 0)
+            printf("  volume %u %10.4f\n", i + 1,
+                   share(r->volumes[i].miss_blocks, r->volumes[i].read_blocks));
 }

@@ -176,9 +176,17 @@ static bool number(char **at, char end, uint64_t *value)
     return true;
 }
 
+static const char *number_end(const char *at)
+{
+    while (*at >= '0' && *at <= '9')
+        at++;
+    return at;
+}
+
 static int parse(struct trace *trace, char *line, struct trace_request *request)
 {
     char *at = line;
+    uint64_t volume;
 
     if (!number(&at, ',', &request->time_us))
         return refuse(trace, "line %llu: the first field is no time in microseconds",
@@ -191,9 +199,14 @@ static int parse(struct trace *trace, char *line, struct trace_request *request)
     if (!number(&at, ',', &request->offset))
         return refuse(trace, "line %llu: the third field is no offset in bytes",
                       (unsigned long long)trace->line);
-    if (!number(&at, '\n', &request->length))
+    volume = 1;
+    if (!number(&at, *number_end(at) == ',' ? ',' : '\n', &request->length))
         return refuse(trace, "line %llu: the fourth field is no length in bytes",
                       (unsigned long long)trace->line);
+    if (at[-1] == ',' && (!number(&at, '\n', &volume) || volume < 1 || volume > TRACE_VOLUMES))
+        return refuse(trace, "line %llu: the fifth field is no volume, 1 to %u",
+                      (unsigned long long)trace->line, TRACE_VOLUMES);
+    request->volume = (uint16_t)volume;
     if (request->length == 0)
         return refuse(trace, "line %llu: the length is 0", (unsigned long long)trace->line);
     if (request->offset >= OFFSET_MAX || request->length > OFFSET_MAX - request->offset)

@@ -2,7 +2,7 @@
 /*
  * Block traces: text, plain or compressed with zstd, one request per line:
  *
- *     time_us,op(R|W),offset_bytes,length_bytes
+ *     time_us,op(R|W),offset_bytes,length_bytes[,volume]
  */
 #ifndef REPLAY_TRACE_H
 #define REPLAY_TRACE_H
@@ -11,12 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TRACE_VOLUMES 8u
+
 struct trace;
 
 struct trace_request {
     uint64_t time_us;
     uint64_t offset; /* bytes */
     uint64_t length; /* bytes, not 0 */
+    uint16_t volume; /* 1 to TRACE_VOLUMES; 1 where the line does not say */
     bool is_write;
 };
 

@@ -31,7 +31,10 @@ bad "3,X,0,512" "the second field is neither R nor W"
 bad "3,RW,0,512" "the second field is neither R nor W"
 bad "3,R,,512" "the third field is no offset"
 bad "3,R,0" "the third field is no offset"
-bad "3,R,0,512,9" "the fourth field is no length"
+bad "3,R,0,512,9" "the fifth field is no volume"
+bad "3,R,0,512,0" "the fifth field is no volume"
+bad "3,R,0,512," "the fifth field is no volume"
+bad "3,R,0,512,1,1" "the fifth field is no volume"
 bad "3,R,0,5x" "the fourth field is no length"
 bad "3,R,0,0" "the length is 0"
 bad "3,R,99999999999999999999999,512" "the third field is no offset"
@@ -48,6 +51,9 @@ refuses 2 '--policy: "belady"' --policy belady a
 refuses 2 '--flash: "10X"' --flash 10X a
 refuses 2 '--ram: "%"' --ram % a
 refuses 2 '--shards: "3x"' --shards 3x a
+refuses 2 '--share: "1:2"' --share 1:2 a
+refuses 2 '--share: "9:0:50"' --share 9:0:50 a
+refuses 2 '--share: "1:60:50"' --share 1:60:50 a
 refuses 2 "only once" --policy lru,s3fifo -
 refuses 2 "unrecognized option" --nonsense a
 
