@@ -129,6 +129,7 @@ void nbd_client_stop(struct nbd_client *client)
 {
     if (client->state == NBD_CLIENT_TRANSMIT) {
         client->stopping = true;
+        client->refusing = client->stalled;
         cancel_receive(client); /* nbd-receive.c drains when it finds no more requests */
     } else if (client->state == NBD_CLIENT_HANDSHAKE) {
         nbd_greeter_stop(client);

@@ -72,7 +72,9 @@ struct nbd_client {
     /* Receiving. */
     struct core_op receive;
     bool receiving;
-    bool stopping;          /* what is received from now on is refused */
+    bool stopping;          /* what has arrived is the last that is taken ... */
+    bool refusing;          /* ... or, where it would have to wait for room, refused */
+    uint8_t last_receives;  /* since, and without waiting */
     bool stalled;           /* a header is here, but no room for the request */
     bool waiting;           /* `waiter` waits for memory for the payload of `filling` */
     bool input_was_full;    /* the last receive brought all that was asked for */

@@ -24,6 +24,9 @@
 /* Requests parsed before other connections get their turn. */
 #define PARSED_PER_TURN 32u
 
+/* When the server stops: receives of what has arrived, before a client is cut off. */
+#define LAST_RECEIVES_MAX 16u
+
 /* Copying a longer payload costs more than a receive of its own. */
 #define COPIED_BYTES_MAX (16u << 10)
 
@@ -64,6 +67,7 @@ static void receive(struct nbd_client *client)
         nbd_tls_receive(client->tls, &client->receive, place, bytes, filling != NULL);
         return;
     }
+    client->last_receives += client->stopping && client->last_receives < LAST_RECEIVES_MAX ? 1 : 0;
     sqe = core_sqe(client->core);
     io_uring_prep_recv(sqe, client->fd, place, bytes,
                        filling != NULL    ? MSG_WAITALL
@@ -153,7 +157,7 @@ static void take(struct nbd_client *client, const struct nbd_request *wire)
         nbd_client_drain(client);
         return;
     }
-    if (client->stopping)
+    if (client->refusing)
         refusal = (struct nbd_refusal){NBD_ESHUTDOWN, nbd_reply_text(NBD_ESHUTDOWN)};
     slot = nbd_slot_take(client, wire);
     client->after_large_write = nbd_request_payload_bytes(wire, &client->rules) > COPIED_BYTES_MAX;
@@ -237,6 +241,7 @@ static bool parse_one(struct nbd_client *client, bool *blocked)
     }
     if (!nbd_slot_fits(client, &wire)) {
         client->stalled = *blocked = true;
+        client->refusing = client->stopping;
         return false;
     }
     if (wire.type == NBD_CMD_BLOCK_STATUS && !take_contexts(client, &wire))
@@ -244,6 +249,15 @@ static bool parse_one(struct nbd_client *client, bool *blocked)
     client->input_start += client->header_bytes;
     take(client, &wire);
     return true;
+}
+
+/* When the server stops, what has arrived is carried out, and nothing is waited for.  A client that never
+ * pauses is cut off, and may send again what was not answered.  From a request on that would have to
+ * wait for room all are refused, which is quick, and is done until there are no more. */
+static bool has_ended(const struct nbd_client *client)
+{
+    return client->stopping && (client->filling != NULL || client->tls != NULL ||
+                                (client->last_receives == LAST_RECEIVES_MAX && !client->refusing));
 }
 
 /* Parses what is here, then receives more. */
@@ -257,8 +271,7 @@ static void parse(struct nbd_client *client)
         if (!parse_one(client, &blocked)) {
             if (blocked || client->state != NBD_CLIENT_TRANSMIT)
                 return;
-            /* When the server stops, what has arrived is answered, and nothing is waited for. */
-            if (client->stopping && (client->filling != NULL || client->tls != NULL))
+            if (has_ended(client))
                 nbd_client_drain(client);
             else
                 receive(client);

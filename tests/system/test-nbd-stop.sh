@@ -59,6 +59,32 @@ END
 wait "$memory_pid" || fail "status $?"
 expect_counter connections_open 0
 
+# Those that have arrived, and for which there is room, are carried out: an error would reach
+# whoever waits for the kernel's block device, which can send again what was not answered.
+for _ in 1 2 3 4; do
+    start_memory_server --cores 2
+    python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
+import os, signal, sys
+import nbdraw as n
+
+path, pid = sys.argv[1], int(sys.argv[2])
+clients = [n.Client(path).enter(b"memory") for _ in range(8)]
+for c in clients:
+    c.read(0, 4096)
+os.kill(pid, signal.SIGSTOP)
+for c in clients:
+    for i in range(20):
+        c.start(n.READ, i * 4096, 4096)
+os.kill(pid, signal.SIGTERM)
+os.kill(pid, signal.SIGCONT)
+for c in clients:
+    assert [c.reply()[1] for _ in range(20)] == [0] * 20
+    c.expect_close()
+END
+    wait "$memory_pid" || fail "status $?"
+    expect_counter connections_open 0
+done
+
 # A client that negotiates is told, whatever it asks for, and has a second to say goodbye.
 start_memory_server
 python3 - "$tmpdir/memory.sock" "$memory_pid" <<'END'
