@@ -5,7 +5,7 @@
 # and stopped, under both, and comes back without an error that anyone sees; fsck
 # finds nothing, and all is as it was written.
 . "$srcdir/tests/vm/guest.sh"
-guest_enter --memory 1536
+guest_enter --memory 1536 --timeout 850
 . "$srcdir/tests/functions.sh"
 requires_program nbd-client python3 fio mkfs.ext4 e2fsck jq blkdiscard fstrim
 export PYTHONPATH=$srcdir/tests/system PYTHONDONTWRITEBYTECODE=1
