@@ -11,7 +11,7 @@
 
 /* So many times the age of a single request a stream must have to be forgotten before it: else random
  * reads in between push out the streams. */
-#define STREAM_PATIENCE 16u
+#define STREAM_PATIENCE 8u
 
 /* A free one, or one that is not worth more than others. */
 static struct stream *stream_replace(struct stream_table *table)
