@@ -449,15 +449,21 @@ static void take_away(struct ublk_device *device, int claim)
     atomic_store(&device->state, UBLK_DEVICE_GONE);
 }
 
+/* Its start has ended; false: in failure, or it was stopped before. */
+static bool serves(struct ublk_device *device)
+{
+    if (device->thread_runs)
+        pthread_join(device->thread, NULL);
+    device->thread_runs = false;
+    return atomic_load(&device->state) == UBLK_DEVICE_SERVING;
+}
+
 void ublk_device_stop(struct ublk_device *device)
 {
     char who[128] = "";
     int claim = -1;
 
-    if (device->thread_runs)
-        pthread_join(device->thread, NULL);
-    device->thread_runs = false;
-    if (atomic_load(&device->state) != UBLK_DEVICE_SERVING)
+    if (!serves(device))
         return;
     if (is_used(device->number, &claim, who, sizeof(who)))
         leave(device, who);
@@ -470,10 +476,7 @@ bool ublk_device_take_away(struct ublk_device *device, char *why, size_t why_byt
     char who[128] = "";
     int claim = -1;
 
-    if (device->thread_runs)
-        pthread_join(device->thread, NULL);
-    device->thread_runs = false;
-    if (atomic_load(&device->state) != UBLK_DEVICE_SERVING)
+    if (!serves(device))
         return true;
     if (is_used(device->number, &claim, who, sizeof(who))) {
         snprintf(why, why_bytes, "/dev/ublkb%u is in use: %s", device->number, who);
