@@ -3,6 +3,7 @@
 #include "daemon/limits.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,6 +17,11 @@
 /* Registered buffers are locked memory; less than this is not worth registering. */
 #define MEMLOCK_WANTED (UINT64_C(64) << 20)
 #define NOFILE_WANTED  4096u
+
+/* Locked memory includes all of each thread's stack. */
+#define STACK_BYTES (1u << 20)
+
+static int flusher_error; /* errno: why the kernel does not treat us as an I/O flusher */
 
 /* Up to the hard limit, and beyond it where the process may. */
 static rlim_t raise_one(int resource, rlim_t wanted)
@@ -32,6 +38,19 @@ static rlim_t raise_one(int resource, rlim_t wanted)
     return limit.rlim_cur;
 }
 
+static void limit_stacks(void)
+{
+    pthread_attr_t attributes;
+    size_t bytes;
+
+    if (pthread_getattr_default_np(&attributes) != 0)
+        return;
+    if (pthread_attr_getstacksize(&attributes, &bytes) == 0 && bytes > STACK_BYTES &&
+        pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0)
+        pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
 void limits_raise(void)
 {
     rlim_t memlock = raise_one(RLIMIT_MEMLOCK, RLIM_INFINITY);
@@ -45,18 +64,21 @@ void limits_raise(void)
         log_warning("few files may be open, so few clients can connect: raise RLIMIT_NOFILE "
                     "(ulimit -n, LimitNOFILE=)",
                     LOG_UINT("files", files));
+    limit_stacks();
+    /* Allocations of this process, and of the threads that it starts from now on, never wait for
+     * I/O of file systems and swap, which might be on a device of ours: one that is there from the
+     * start, one that comes later, or one of the kernel's NBD client. */
+    flusher_error = prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0 ? errno : 0;
 }
 
 void limits_serve_kernel(void)
 {
     struct rlimit limit;
 
-    /* Allocations of this process, and of the threads that it starts, never wait for I/O of file
-     * systems and swap, which might be on a device of ours. */
-    if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0)
+    if (flusher_error != 0)
         log_warning("the kernel does not treat this process as one that writes for it (needs "
                     "CAP_SYS_RESOURCE): under memory pressure a ublk device may hang",
-                    LOG_ERRNO(errno));
+                    LOG_ERRNO(flusher_error));
     /* With a smaller limit, later allocations would fail. */
     if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY ||
         mlockall(MCL_CURRENT | MCL_FUTURE) != 0)

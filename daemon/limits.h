@@ -3,10 +3,11 @@
 #ifndef DAEMON_LIMITS_H
 #define DAEMON_LIMITS_H
 
+/* Before threads are started. */
 void limits_raise(void);
 
-/* Before memory is allocated and threads are started: what a process needs in whose way the kernel's
- * own memory is freed, because dirty pages and swap are written to a block device of ours. */
+/* Before a block device is served: what a process needs in whose way the kernel's own memory is freed,
+ * because dirty pages and swap are written there.  Memory is locked, also what is allocated later. */
 void limits_serve_kernel(void);
 
 #endif

@@ -23,6 +23,7 @@
 #define EDGE_BLOCKS      3u /* of a ZERO request: data and two blocks to merge in */
 #define AROUND_BYTES_MIN (8u << 20)
 #define SLAB_PIECES      64u
+#define SLABS_RESERVED   4u /* there from the start */
 
 struct slab {
     struct list link;
@@ -31,6 +32,22 @@ struct slab {
 
 /* ---- per core ----------------------------------------------------------------------------- */
 
+static bool add_slab(struct request_core *own)
+{
+    struct slab *slab = malloc(sizeof(*slab));
+
+    if (slab == NULL)
+        return false;
+    list_add_tail(&own->slabs, &slab->link);
+    for (unsigned i = 0; i < SLAB_PIECES; i++) {
+        slab->pieces[i].next = own->free;
+        own->free = &slab->pieces[i];
+    }
+    return true;
+}
+
+/* What is reserved is enough for block devices: when the kernel writes its dirty pages to them to get
+ * memory, there may be none for us. */
 int request_enter(struct core *core)
 {
     struct request_core *own = calloc(1, sizeof(*own));
@@ -41,6 +58,12 @@ int request_enter(struct core *core)
     list_init(&own->slabs);
     own->write_bytes_max = bytes != 0 ? bytes / 2 : 32u << 20;
     core->request = own;
+    for (unsigned i = 0; i < SLABS_RESERVED; i++) {
+        if (!add_slab(own)) {
+            request_leave(core);
+            return -ENOMEM;
+        }
+    }
     return 0;
 }
 
@@ -72,23 +95,14 @@ static struct request_piece *piece_take(struct request *request)
 {
     struct request_core *own = request->core->request;
     struct request_piece *piece = &request->first;
-    struct slab *slab;
 
     if (!request->first_taken) {
         request->first_taken = true;
         piece->request = request;
         return piece;
     }
-    if (own->free == NULL) {
-        slab = malloc(sizeof(*slab));
-        if (slab == NULL)
-            return NULL;
-        list_add_tail(&own->slabs, &slab->link);
-        for (unsigned i = 0; i < SLAB_PIECES; i++) {
-            slab->pieces[i].next = own->free;
-            own->free = &slab->pieces[i];
-        }
-    }
+    if (own->free == NULL && !add_slab(own))
+        return NULL;
     piece = own->free;
     own->free = piece->next;
     piece->request = request;
@@ -311,6 +325,9 @@ static void launch(struct request *request)
         uint64_t end = region_end < request->end_block ? region_end : request->end_block;
         struct request_piece *piece = piece_take(request);
 
+        /* The end of a piece that is under way frees one, unless the request keeps it. */
+        if (piece == NULL && request->pieces_open > 1 && request->op != REQUEST_READ)
+            return;
         if (piece == NULL) {
             note_error(request, -ENOMEM, block);
             request->next_block = request->end_block;

@@ -20,26 +20,32 @@ struct slab {
     struct shard_io ios[SLAB_IOS];
 };
 
+bool shard_io_reserve(struct core *core)
+{
+    struct runner_core *own = core->runner;
+    struct slab *slab = calloc(1, sizeof(*slab));
+
+    if (slab == NULL)
+        return false;
+    list_add_tail(&own->slabs, &slab->link);
+    for (unsigned i = 0; i < SLAB_IOS; i++) {
+        slab->ios[i].next = own->free;
+        own->free = &slab->ios[i];
+    }
+    return true;
+}
+
 /* As many as there are I/Os under way, which pieces and the shards' own bounds limit. */
 struct shard_io *shard_io_take(struct core *core)
 {
     struct runner_core *own = core->runner;
-    struct shard_io *io = own->free;
+    struct shard_io *io;
 
-    if (io == NULL) {
-        struct slab *slab = calloc(1, sizeof(*slab));
-
-        if (slab == NULL) {
-            log_error("out of memory for I/O");
-            abort(); /* the shard counts on the action; a crash is what it recovers from */
-        }
-        list_add_tail(&own->slabs, &slab->link);
-        for (unsigned i = 0; i < SLAB_IOS; i++) {
-            slab->ios[i].next = own->free;
-            own->free = &slab->ios[i];
-        }
-        io = own->free;
+    if (own->free == NULL && !shard_io_reserve(core)) {
+        log_error("out of memory for I/O");
+        abort(); /* the shard counts on the action; a crash is what it recovers from */
     }
+    io = own->free;
     own->free = io->next;
     return io;
 }

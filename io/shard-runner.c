@@ -12,6 +12,7 @@
 #define STEPS_PER_TURN 1024u /* then the core looks at its completions again */
 #define SEAL_ROUNDS    4u
 #define LOOK_NS        UINT64_C(10000000)
+#define SLABS_RESERVED 8u /* of I/Os: see request_enter */
 
 /* ---- life --------------------------------------------------------------------------------- */
 
@@ -24,6 +25,12 @@ int shard_runner_enter(struct core *core)
     list_init(&own->slabs);
     list_init(&own->again);
     core->runner = own;
+    for (unsigned i = 0; i < SLABS_RESERVED; i++) {
+        if (!shard_io_reserve(core)) {
+            shard_runner_leave(core);
+            return -ENOMEM;
+        }
+    }
     return 0;
 }
 

@@ -109,6 +109,9 @@ void shard_runner_epoch_open(struct shard_runner *runner, uint16_t volume, uint6
                              bool failing, uint64_t now_ns);
 
 /* shard-io.c */
+/* Memory for some more of them; false: there is none. */
+bool shard_io_reserve(struct core *core);
+
 struct shard_io *shard_io_take(struct core *core);
 void shard_io_give(struct core *core, struct shard_io *io);
 void shard_io_carry_out(struct core *core, struct shard_runner *runner,
