@@ -73,15 +73,15 @@ for i, piece in enumerate(pieces):
 PYTHON
 
 available=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / 1024))
-hog_mebibytes=$available
+hog_mebibytes=$((available - 8))
 echo "a hog of $hog_mebibytes MiB, with $available MiB available"
-timeout 300 python3 "$tmpdir/hog" $hog_mebibytes "$tmpdir/end" >"$tmpdir/hog.out" & hog=$!
+timeout 700 python3 "$tmpdir/hog" $hog_mebibytes "$tmpdir/end" >"$tmpdir/hog.out" & hog=$!
 for ((i = 0; i < 6; i++)); do
-    timeout 200 dd if=/dev/urandom of="$tmpdir/mnt/file.$i" bs=1M count=16 status=none || fail "file $i"
-    timeout 200 sha256sum "$tmpdir/mnt/file.$i" >>"$tmpdir/sums" || fail "file $i"
+    timeout 500 dd if=/dev/urandom of="$tmpdir/mnt/file.$i" bs=1M count=16 status=none || fail "file $i"
+    timeout 500 sha256sum "$tmpdir/mnt/file.$i" >>"$tmpdir/sums" || fail "file $i"
 done
-wait_until 200 grep -q "has it" "$tmpdir/hog.out"
-timeout 200 sync -f "$tmpdir/mnt" || fail "sync"
+wait_until 600 grep -q "has it" "$tmpdir/hog.out"
+timeout 500 sync -f "$tmpdir/mnt" || fail "sync"
 : >"$tmpdir/end"
 wait $hog || fail "the hog: status $?: $(dmesg | tail -n 20)"
 swapped=$(awk '$1 == "pswpout" { print $2 }' /proc/vmstat)
@@ -90,9 +90,9 @@ echo "$swapped pages were swapped out"
 [ "$(memory VmSwap)" = 0 ] || fail "the daemon itself was swapped out"
 
 echo 3 >/proc/sys/vm/drop_caches
-timeout 200 sha256sum --quiet -c "$tmpdir/sums" || fail "a file differs"
-timeout 200 swapoff /dev/ublkb1 || fail "swapoff"
-timeout 200 umount "$tmpdir/mnt" || fail "umount"
+timeout 500 sha256sum --quiet -c "$tmpdir/sums" || fail "a file differs"
+timeout 500 swapoff /dev/ublkb1 || fail "swapoff"
+timeout 500 umount "$tmpdir/mnt" || fail "umount"
 e2fsck -fn /dev/ublkb0 >"$tmpdir/fsck.log" 2>&1 || fail "e2fsck"
 if dmesg | grep -E "BUG:|WARNING:|blocked for more than|Out of memory|page allocation failure"; then
     fail "the kernel complains"
