@@ -114,7 +114,8 @@ void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
     slot->crc = crc;
     slot->bits |= (uint16_t)ghost_take(shard, slot_key(slot));
     slot_used(slot);
-    if (flash_has_room(shard, slot)) {
+    /* Half of RAM at most waits for the flash: the other one serves who reads the same again. */
+    if (shard->frames_unwritten < shard->frame_count / 2 && flash_has_room(shard, slot)) {
         slot->bits |= FRAME_UNWRITTEN;
         shard->frames_unwritten++;
     }
@@ -212,8 +213,11 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     slot->bits &= (uint16_t)~FRAME_HIT;
     on_flash = flash != NONE && !(shard->slots[flash].bits & SLOT_BAD);
     room = flash_has_room(shard, slot);
-    if (room && slot->bits & FRAME_UNWRITTEN && !log_room_idle(shard))
-        return;
+    if (room && !log_room_idle(shard)) {
+        if (slot->bits & FRAME_UNWRITTEN)
+            return;
+        room = false;
+    }
     if (!on_flash && (room || heat_admits(shard, slot)) &&
         frame_promote(shard, id, !again, !room, out))
         return;

@@ -334,6 +334,15 @@ static bool may_pass(const struct shard *shard)
            !shard->batch_failed && shard->closing_count == 0;
 }
 
+/* A segment on its way to being closed forbids to pass any: there is time to wait for it. */
+static bool waits_for_closing(const struct shard *shard)
+{
+    uint32_t target = ready_target(shard);
+
+    return shard->closing_count > 0 && shard->stalled.count == 0 && !shard->batch_failed &&
+           shard->ready_count + 1 + target / 4 >= target;
+}
+
 /* `hot`: as there is nothing that could go instead of it, it has to be less hot the next time. */
 static void keep_start(struct shard *shard, uint32_t index, bool hot, struct actions *out)
 {
@@ -439,6 +448,10 @@ static void choose(struct shard *shard, struct actions *out)
     }
     if (free_start(shard, out))
         return;
+    if (waits_for_closing(shard)) {
+        tick_want(shard, shard->now_ns + RETRY_NS);
+        return;
+    }
     if (index == NONE || shard->segments[index].state != SEGMENT_CLOSED) {
         reclaim_retry(shard, IDLE_RETRY_NS);
         return;

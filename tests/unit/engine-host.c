@@ -237,13 +237,23 @@ static void late_end(struct host *host)
          &(struct event){.kind = EVENT_IO_DONE, .action = &action, .result = host->backing_error});
 }
 
+static bool is_held(const struct host *host, const struct action *action)
+{
+    const struct flash_write *write = action->owner;
+
+    if (action->kind != ACTION_WRITE_FLASH)
+        return false;
+    return host->flash_held || (host->footers_held && write->iov_count == 1 &&
+                                (action->offset - DATA_OFFSET) % HOST_SEGMENT >= HOST_SEGMENT / 2);
+}
+
 static void run(struct host *host)
 {
     while (host->queue_head != host->queue_tail) {
         struct action action = host->queue[host->queue_head++ % HOST_QUEUE];
 
         host->now_ns += 1000;
-        if (host->flash_held && action.kind == ACTION_WRITE_FLASH) {
+        if (is_held(host, &action)) {
             ck_assert_uint_lt(host->waiting_count, 64);
             host->waiting[host->waiting_count++] = action;
         } else if (!is_late(host, &action)) {
@@ -286,7 +296,7 @@ void host_idle(struct host *host, uint64_t ns)
 
 void host_flash_release(struct host *host)
 {
-    host->flash_held = false;
+    host->flash_held = host->footers_held = false;
     for (uint32_t i = 0; i < host->waiting_count; i++) {
         carry_out(host, &host->waiting[i]);
         run(host);
@@ -316,6 +326,15 @@ int host_boot(struct host *host)
         run(host);
     }
     return ready;
+}
+
+void host_ram(struct host *host, uint32_t frames)
+{
+    free(host->ram);
+    host->config.ram_frames = frames;
+    host->ram = aligned_alloc(BLOCK_BYTES, (size_t)frames * BLOCK_BYTES);
+    host->config.ram = host->ram;
+    ck_assert_int_eq(host_boot(host), 1);
 }
 
 void host_stop(struct host *host)

@@ -33,6 +33,7 @@ struct host {
     unsigned char *torn_flash, *torn_model;
     uint64_t flash_write_ns;   /* that each of them takes */
     bool flash_held;           /* flash writes wait for host_flash_release */
+    bool footers_held;         /* the same of the footers of segments alone */
     struct action waiting[64]; /* ... here */
     uint32_t waiting_count;
     int backing_error;         /* of all that is asked of the backing store */
@@ -55,6 +56,9 @@ void host_free(struct host *host);
 /* Starts the shard on what is in `flash`, as after a crash.  Returns shard_ready's verdict. */
 int host_boot(struct host *host);
 void host_stop(struct host *host); /* cleanly; host_boot follows */
+
+/* Starts it again with another size of the RAM tier. */
+void host_ram(struct host *host, uint32_t frames);
 
 /* Flash writes that were held back, and those to come, are carried out. */
 void host_flash_release(struct host *host);

@@ -321,6 +321,26 @@ START_TEST(fills_wait_for_a_slow_flash)
 }
 END_TEST
 
+/* What waits for the flash leaves RAM enough for what is read meanwhile. */
+START_TEST(ram_serves_while_fills_wait)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 14);
+    uint64_t before;
+
+    host_ram(host, 4096);
+    host_idle(host, 1000000000);
+    host->flash_held = true;
+    for (uint64_t block = 0; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    before = misses(host);
+    for (uint64_t block = HOST_BLOCKS - 512; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+    ck_assert_uint_eq(misses(host), before);
+    host_flash_release(host);
+    host_free(host);
+}
+END_TEST
+
 /* While fills keep the flash busy, a write still finds a batch. */
 START_TEST(fills_leave_room_for_writes)
 {
@@ -358,6 +378,7 @@ int main(void)
     tcase_add_test(cases, scan_does_not_wear_a_full_flash);
     tcase_add_test(cases, what_was_read_outlives_the_process);
     tcase_add_test(cases, fills_wait_for_a_slow_flash);
+    tcase_add_test(cases, ram_serves_while_fills_wait);
     tcase_add_test(cases, fills_leave_room_for_writes);
     return unit_run("engine", cases);
 }

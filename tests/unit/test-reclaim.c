@@ -85,6 +85,34 @@ START_TEST(the_hand_ends_its_search)
 }
 END_TEST
 
+static void read_often(struct host *host, uint64_t first, uint64_t end, int passes)
+{
+    for (int pass = 0; pass < passes; pass++)
+        for (uint64_t block = first; block < end; block += 16)
+            ck_assert_int_eq(host_read(host, block, 16, 0), 0);
+}
+
+/* The oldest segments are used most: the hand passes them, also when closing a segment takes a while. */
+START_TEST(the_hand_passes_what_is_used_most)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 23);
+    uint64_t most_used = 640;
+
+    read_often(host, 0, most_used, 12);
+    read_often(host, most_used, FLASH_BLOCKS - 1000, 3);
+    ck_assert_uint_eq(counters(host)->segments_reclaimed, 0);
+    for (uint32_t i = 0; counters(host)->segments_reclaimed < 4 && i < 4000; i++) {
+        host->footers_held = _i;
+        read_often(host, FLASH_BLOCKS + i % 120 * 16, FLASH_BLOCKS + i % 120 * 16 + 16, 1);
+        if (i % 4 == 0)
+            host_flash_release(host);
+    }
+    ck_assert_uint_eq(counters(host)->segments_reclaimed, 4);
+    ck_assert_uint_ge(counters(host)->segments_kept, most_used / SEGMENT_BLOCKS - 1);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("reclaim");
@@ -92,5 +120,6 @@ int main(void)
     tcase_set_timeout(cases, 120);
     tcase_add_loop_test(cases, what_is_appended_again_is_bounded, 0, 4);
     tcase_add_loop_test(cases, the_hand_ends_its_search, 0, 2);
+    tcase_add_loop_test(cases, the_hand_passes_what_is_used_most, 0, 2);
     return unit_run("reclaim", cases);
 }
