@@ -233,7 +233,7 @@ void sim_damage_reset(struct sim_world *world)
     disk_on_damage(world->flash, &world->damage.damage);
 }
 
-void sim_damage_crash(struct sim_world *world)
+void sim_damage_judge(struct sim_world *world)
 {
     struct sim_damage *damage = &world->damage;
     uint32_t kept = 0;

@@ -66,6 +66,8 @@ static void rot(struct sim_world *world)
     if (choice < 60 && recent > 0)
         slot = world->recent[slot % recent];
     disk_rot(world->flash, DATA_OFFSET + slot * BLOCK_BYTES, BLOCK_BYTES);
+    if (world->phase < PHASE_SERVE) /* a footer that rots now has named what a header does not */
+        sim_damage_judge(world);
 }
 
 static void come_and_go(struct sim_world *world, struct disk *disk, uint32_t ppm)

@@ -358,7 +358,7 @@ void sim_world_crash(struct sim_world *world, bool power)
         if (world->volumes[i].ordered)
             alone_crash(world->alone[i], world->now_ns);
     sim_epoch_check(world);
-    sim_damage_crash(world);
+    sim_damage_judge(world);
     sim_attach_crash(world, power);
     sim_core_reset(world);
     world->phase = PHASE_DOWN;

@@ -430,7 +430,7 @@ void sim_change_step(struct sim_world *world);
 /* ---- sim-damage.c ----------------------------------------------------------------------- */
 
 void sim_damage_reset(struct sim_world *world);
-void sim_damage_crash(struct sim_world *world);
+void sim_damage_judge(struct sim_world *world);
 
 /* ---- sim-fault.c ------------------------------------------------------------------------ */
 
