@@ -190,10 +190,9 @@ struct segment_header {
     uint64_t session;
     uint32_t segment; /* number on the device */
     uint16_t shard;
-    uint16_t
-        map_valid; /* MAP_VALID: only slots set in the map are live (hazard 1); MAP_VERDICT: only
-                           what the footer says counts, as a header was lost once */
-    uint32_t crc;  /* of the whole 4 KiB with this field zero */
+    uint16_t map_valid; /* MAP_VALID: only slots set in the map are live (hazard 1); MAP_VERDICT:
+                           only what the footer says counts, as a header was lost once */
+    uint32_t crc;       /* of the whole 4 KiB with this field zero */
     uint8_t reserved[444];
     uint8_t map[SEGMENT_MAP_BYTES]; /* one bit per slot */
 };
