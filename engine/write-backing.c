@@ -24,6 +24,24 @@ static void backing_write(struct piece *piece, uint32_t first, uint32_t count, s
     piece->ios++;
 }
 
+typedef bool block_test(const struct shard *shard, const struct piece *piece, uint32_t i);
+
+/* Writes the blocks of the piece that pass the test, each run of them at once. */
+static void backing_write_where(const struct shard *shard, struct piece *piece, block_test *test,
+                                struct actions *out)
+{
+    uint32_t first = 0;
+
+    for (uint32_t i = 0; i <= piece->count; i++) {
+        if (i < piece->count && test(shard, piece, i))
+            continue;
+        if (i > first)
+            backing_write(piece, first, i - first, out);
+        first = i + 1;
+    }
+}
+
+/* A block that was written again meanwhile is the newer write's to bring to the store. */
 static bool through_current(const struct shard *shard, const struct piece *piece, uint32_t i)
 {
     const struct slot *slot = &shard->slots[piece->slots[i]];
@@ -35,7 +53,6 @@ static bool through_current(const struct shard *shard, const struct piece *piece
 void write_through_start(struct shard *shard, struct piece *piece, struct actions *out)
 {
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
-    uint32_t first = 0;
 
     if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_THROUGH_WAIT;
@@ -44,14 +61,7 @@ void write_through_start(struct shard *shard, struct piece *piece, struct action
     }
     piece->state = WRITE_THROUGH;
     piece->flush_failures = volume ? volume->flush_failures : 0;
-    for (uint32_t i = 0; i <= piece->count; i++) {
-        /* A block that was written again meanwhile is the newer write's to bring to the store. */
-        if (i < piece->count && through_current(shard, piece, i))
-            continue;
-        if (i > first)
-            backing_write(piece, first, i - first, out);
-        first = i + 1;
-    }
+    backing_write_where(shard, piece, through_current, out);
     if (piece->ios > 0)
         return;
     backing_write_end(shard, piece);
@@ -98,10 +108,13 @@ bool write_passed(const struct shard *shard, const struct piece *piece, uint32_t
            !(shard->slots[piece->slots[i]].bits & SLOT_LINKED);
 }
 
+static bool around_own(const struct shard *shard, const struct piece *piece, uint32_t i)
+{
+    return !write_passed(shard, piece, i);
+}
+
 void write_around(struct shard *shard, struct piece *piece, struct actions *out)
 {
-    uint32_t first = 0;
-
     if (!backing_write_begin(shard, piece)) {
         piece->state = WRITE_AROUND_WAIT;
         piece_list_push(&shard->blocked, piece);
@@ -114,13 +127,7 @@ void write_around(struct shard *shard, struct piece *piece, struct actions *out)
     piece->state = WRITE_AROUND;
     for (uint32_t i = 0; i < piece->count; i++)
         ram_drop(shard, piece_key(piece) + i);
-    for (uint32_t i = 0; i <= piece->count; i++) {
-        if (i < piece->count && !write_passed(shard, piece, i))
-            continue;
-        if (i > first)
-            backing_write(piece, first, i - first, out);
-        first = i + 1;
-    }
+    backing_write_where(shard, piece, around_own, out);
 }
 
 static void around_done(struct shard *shard, struct piece *piece, struct actions *out)
