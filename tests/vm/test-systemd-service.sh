@@ -1,23 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The unit, as it is installed, under a real systemd: starts, tells when it
-# serves, serves a ublk device within its sandbox, reloads, is watched, and stops.
+# serves, serves a ublk device within its sandbox, reloads, is watched, stops, and is started by its socket.
 . "$srcdir/tests/vm/guest.sh"
 guest_enter --memory 1536
 . "$srcdir/tests/vm/ublk.sh"
-requires_program unshare nsenter qemu-io jq
-[ -x /usr/lib/systemd/systemd ] || skip "systemd"
+. "$srcdir/tests/vm/systemd.sh"
+requires_program qemu-io jq
 
 guest_brd 3 128
 guest_modprobe ublk_drv
 
 # ---- installed where systemd looks; the guest's file system is thrown away
 
-install -m 755 "$builddir/blkcached" "$builddir/blkcachectl" /usr/sbin/
-sed -e 's|@sbindir@|/usr/sbin|g' -e 's|@sysconfdir@|/etc|g' "$srcdir/systemd/blkcached.service.in" \
-    >/etc/systemd/system/blkcached.service
-mkdir -p /etc/blkcached
-systemd-sysusers "$srcdir/systemd/sysusers/blkcached.conf"
+systemd_install
 getent group blkcached >/dev/null || fail "no group"
 /usr/sbin/blkcachectl format /dev/ram0 >/dev/null
 volume() { printf '{ name = "%s"; backing = "/dev/%s"; mode = "write-back"; ublk = %s; }' "$1" "$2" "$3"; }
@@ -27,28 +23,10 @@ configuration() {
 }
 configuration "$(volume a ram1 0)"
 
-# ---- systemd, as process 1 of a namespace of its own
+# ---- start
 
-# Nothing that a machine does when it starts: only the unit counts.
-mkdir -p /run/systemd/system
-for unit in /usr/lib/systemd/system/{sysinit,basic,local-fs,network-online}.target.wants/* \
-    /etc/systemd/system/{sysinit,basic,sockets,network-online}.target.wants/*; do
-    ln -sf /dev/null "/etc/systemd/system/${unit##*/}"
-done
-printf '[Unit]\nDescription=nothing but the unit under test\n' >/etc/systemd/system/test.target
-env -i PATH="$PATH" container=guest unshare --pid --mount --fork --mount-proc --propagation shared \
-    /usr/lib/systemd/systemd --system --unit=test.target --log-target=console --log-level=info >"$tmpdir/systemd.log" 2>&1 &
-manager=$!
-cleanup_fn kill -KILL $manager
-guest_wait 120 test -S /run/systemd/private || fail "systemd does not start: $(tail -n 20 "$tmpdir/systemd.log")"
-# The namespace's process 1 is unshare's only child.
-inside() { nsenter --target "$(pgrep -P $manager | head -n 1)" --mount --pid -- "$@"; }
-state() { inside systemctl show -p "$1" --value blkcached; }
-journal() { tail -n 40 "$tmpdir/systemd.log"; inside systemctl status blkcached --no-pager; }
-
-cleanup_fn timeout 30 nsenter --target "$(pgrep -P $manager | head -n 1)" --mount --pid -- systemctl stop blkcached
-
-inside systemctl start blkcached || fail "start: $(journal)"
+systemd_begin
+systemctl start blkcached || fail "start: $(journal)"
 [ "$(state ActiveState) $(state SubState)" = "active running" ] || fail "state: $(journal)"
 [ "$(state StatusErrno)" = 0 ] || fail "$(journal)"
 pid=$(state MainPID)
@@ -65,18 +43,29 @@ dd if=/dev/urandom of="$tmpdir/data" bs=1M count=4 status=none
 dd if="$tmpdir/data" of=/dev/ublkb0 bs=1M oflag=direct conv=fsync status=none || fail "write"
 dd if=/dev/ublkb0 bs=1M count=4 iflag=direct status=none | cmp - "$tmpdir/data" || fail "read"
 blkcachectl events | grep -q 'not locked\|does not treat this process' && fail "limits: $(blkcachectl events)"
-grep -q "needs CAP\|cannot be set" "$tmpdir/systemd.log" && fail "$(cat "$tmpdir/systemd.log")"
+grep -q "blkcached serves" "$daemon_log" || fail "no log: $(journal)"
+grep -q "needs CAP\|cannot be set" "$daemon_log" && fail "$(cat "$daemon_log")"
 
 # ---- reload: one comes and goes; a wrong file fails
 
 configuration "$(volume a ram1 0), $(volume b ram2 1)"
-inside systemctl reload blkcached || fail "reload: $(journal)"
+systemctl reload blkcached || fail "reload: $(journal)"
 guest_wait 30 test -b /dev/ublkb1 || fail "no /dev/ublkb1"
 echo 'nonsense' >/etc/blkcached/blkcached.conf
-inside systemctl reload blkcached 2>/dev/null && fail "a wrong file is taken"
+systemctl reload blkcached 2>/dev/null && fail "a wrong file is taken"
 [ "$(state ActiveState)" = active ] || fail "a refused reload ended it: $(journal)"
+# A device that is in use stays, and works. (Who has it open is seen by the daemon in its own namespace of processes.)
 configuration "$(volume a ram1 0)"
-inside systemctl reload blkcached || fail "reload: $(blkcachectl reload 2>&1) $(journal)"
+inside bash -c 'exec 5<>/dev/ublkb1; echo $$ >"$0"; exec sleep 600' "$tmpdir/open" &
+user=$!
+guest_wait 20 test -s "$tmpdir/open" || fail "the device cannot be opened"
+systemctl reload blkcached 2>/dev/null && fail "a device in use is taken away"
+blkcachectl reload 2>"$tmpdir/reload" && fail "a device in use is taken away"
+grep -q 'volume "b".*ublkb1.*unmount it first' "$tmpdir/reload" || fail "$(cat "$tmpdir/reload")"
+dd if="$tmpdir/data" of=/dev/ublkb1 bs=1M oflag=direct conv=fsync status=none || fail "a refused reload disturbs it"
+inside kill "$(cat "$tmpdir/open")" # its number there
+wait "$user" || :
+systemctl reload blkcached || fail "reload: $(blkcachectl reload 2>&1) $(journal)"
 guest_wait 30 test ! -b /dev/ublkb1 || fail "/dev/ublkb1 stays"
 configuration "$(volume a ram1 0), $(volume b ram2 1)"
 blkcachectl attach b >/dev/null || fail "attach"
@@ -84,8 +73,41 @@ guest_wait 30 test -b /dev/ublkb1 || fail "no /dev/ublkb1"
 blkcachectl detach b >/dev/null || fail "detach"
 [ "$(state MainPID)" = "$pid" ] || fail "it was restarted meanwhile"
 
+# ---- the watchdog: a daemon that does nothing is killed and started again; who reads meanwhile waits
+
+# A daemon that is slow because the guest is must not be taken for one that hangs.
+mkdir -p /etc/systemd/system/blkcached.service.d
+printf '[Service]\nWatchdogSec=20\n' >/etc/systemd/system/blkcached.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart blkcached || fail "restart: $(journal)"
+pid=$(state MainPID)
+inside kill -STOP "$pid" # its number there
+dd if=/dev/ublkb0 bs=1M count=4 iflag=direct status=none >"$tmpdir/read" &
+reader=$!
+restarted() { [ "$(state NRestarts)" -gt 0 ] && [ "$(state SubState)" = running ]; }
+guest_wait 200 restarted || fail "not restarted: $(journal)"
+[ "$(state MainPID)" != "$pid" ] || fail "it is the same process"
+wait $reader || fail "a read failed during the restart"
+cmp "$tmpdir/read" "$tmpdir/data" || fail "the read has other data"
+rm /etc/systemd/system/blkcached.service.d/watchdog.conf
+systemctl daemon-reload
+
 # ---- stop
 
-inside systemctl stop blkcached || fail "stop: $(journal)"
+systemctl stop blkcached || fail "stop: $(journal)"
 [ "$(state Result)" = success ] || fail "result: $(journal)"
 "$builddir/blkcachectl" check /dev/ram0 >/dev/null || fail "check"
+
+# ---- systemd listens: who connects starts it, and what the configuration names does not count
+
+sed -i 's|^cache|nbd = { listen = ( "tcp:127.0.0.1:1" ); };\n&|' /etc/blkcached/blkcached.conf
+systemctl reset-failed
+systemctl start blkcached.socket || fail "the socket unit"
+[ "$(stat -c %G:%a /run/blkcached/nbd.sock)" = blkcached:660 ] || fail "socket: $(stat -c %G:%a /run/blkcached/nbd.sock)"
+[ "$(state ActiveState)" = inactive ] || fail "it runs already"
+qemu-io -f raw -c "read 0 4k" "nbd+unix:///a?socket=/run/blkcached/nbd.sock" >"$tmpdir/qemu-io.log" || fail "$(cat "$tmpdir/qemu-io.log") $(journal)"
+[ "$(state ActiveState)" = active ] || fail "$(journal)"
+blkcachectl --json status | jq -e '.nbd.listen == ["unix:/run/blkcached/nbd.sock"]' >/dev/null || fail "$(blkcachectl --json status)"
+systemctl reload blkcached || fail "reload: $(journal)"
+[ -S /run/blkcached/nbd.sock ] || fail "a reload takes the socket of systemd away"
+systemctl stop blkcached.socket blkcached.service || fail "stop: $(journal)"
