@@ -35,6 +35,16 @@ json_t *control_counters(const struct counters *counters)
     return object;
 }
 
+json_t *control_flash_counters(const struct flash_counters *counters)
+{
+    json_t *object = json_object();
+
+#define X(name, text) json_object_set_new(object, #name, number(counters->name));
+    FLASH_COUNTERS(X)
+#undef X
+    return object;
+}
+
 json_t *control_reads(const struct counters *counters)
 {
     uint64_t hits =
@@ -105,7 +115,7 @@ json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS])
 json_t *control_stats(struct service *service)
 {
     json_t *array = json_array();
-
+    struct flash_counters flash;
     const struct volume *volume;
 
     for (unsigned i = 0; (volume = volume_at(service->cache, i)) != NULL; i++) {
@@ -118,7 +128,9 @@ json_t *control_stats(struct service *service)
             array,
             control_volume_stats(volume, &counters, (const struct latency(*)[TIERS])latencies));
     }
-    return json_pack("{s:o}", "volumes", array);
+    cache_flash_counters(service->cache, &flash);
+    return json_pack("{s:o, s:{s:o}}", "volumes", array, "flash", "counters",
+                     control_flash_counters(&flash));
 }
 
 json_t *control_volume_stats(const struct volume *volume, const struct counters *counters,
@@ -316,22 +328,24 @@ static json_t *flash_json(const struct service *service, const struct shard_stat
                           const struct cache_facts *facts)
 {
     const struct superblock *sb = cache_superblock(service->cache);
+    struct flash_counters counters;
     char text[UUID_TEXT_BYTES];
     struct uuid uuid;
 
+    cache_flash_counters(service->cache, &counters);
     memcpy(uuid.bytes, sb->uuid, sizeof(uuid.bytes));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, "
-                     "s:{s:o, s:o, s:o}}",
-                     "path", service->config->cache.flash, "uuid", uuid_print(text, &uuid), "state",
-                     flash_state(facts), "advice", flash_advice(facts), "bytes",
-                     number(sb->device_bytes), "segment_bytes", number(sb->segment_bytes), "shards",
-                     number(sb->shard_count), "session", number(sb->session), "needs_flushes",
-                     (int)facts->flash_volatile, "capacity_bytes",
-                     number(status->slots_total << BLOCK_SHIFT), "used_bytes",
-                     number(status->slots_used << BLOCK_SHIFT), "dirty_bytes",
-                     number(status->slots_dirty << BLOCK_SHIFT), "segments", "total",
-                     number(status->segments_total), "free", number(status->segments_free),
-                     "retired", number(status->segments_retired));
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, "
+        "s:{s:o, s:o, s:o}, s:o}",
+        "path", service->config->cache.flash, "uuid", uuid_print(text, &uuid), "state",
+        flash_state(facts), "advice", flash_advice(facts), "bytes", number(sb->device_bytes),
+        "segment_bytes", number(sb->segment_bytes), "shards", number(sb->shard_count), "session",
+        number(sb->session), "needs_flushes", (int)facts->flash_volatile, "capacity_bytes",
+        number(status->slots_total << BLOCK_SHIFT), "used_bytes",
+        number(status->slots_used << BLOCK_SHIFT), "dirty_bytes",
+        number(status->slots_dirty << BLOCK_SHIFT), "segments", "total",
+        number(status->segments_total), "free", number(status->segments_free), "retired",
+        number(status->segments_retired), "counters", control_flash_counters(&counters));
 }
 
 /* In seconds; null for never. */

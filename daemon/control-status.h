@@ -23,6 +23,7 @@ json_t *control_volumes(struct service *service);
 
 /* Counters as an object, by their names. */
 json_t *control_counters(const struct counters *counters);
+json_t *control_flash_counters(const struct flash_counters *counters);
 
 /* Blocks read, by where they came from: {"from_ram": .., "from_flash": .., "from_zeros": ..,
  * "from_backing": .., "hit_ratio": ..}; the ratio is null before the first read. */
@@ -35,7 +36,7 @@ json_t *control_latencies(const struct latency latencies[LATENCY_OPS][TIERS]);
 json_t *control_volume_stats(const struct volume *volume, const struct counters *counters,
                              const struct latency latencies[LATENCY_OPS][TIERS]);
 
-/* All volumes' `stats`, since the start. */
+/* `stats` of all volumes and of the flash, since the start. */
 json_t *control_stats(struct service *service);
 
 /* Predicted miss ratios of one volume, for caches from a sixteenth of the flash to sixteen times as

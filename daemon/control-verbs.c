@@ -109,6 +109,20 @@ static bool stats_append(struct control_verbs *verbs, struct volume *volume, boo
     return true;
 }
 
+static json_t *flash_stats(struct control_verbs *verbs, bool reset)
+{
+    struct flash_counters now, since;
+
+    cache_flash_counters(verbs->service->cache, &now);
+    since = now;
+#define X(name, text) since.name -= verbs->flash_baseline.name;
+    FLASH_COUNTERS(X)
+#undef X
+    if (reset)
+        verbs->flash_baseline = now;
+    return json_pack("{s:o}", "counters", control_flash_counters(&since));
+}
+
 static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
 {
     struct cache *cache = verbs->service->cache;
@@ -129,8 +143,9 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
     }
     if (volume != NULL)
         return control_success(json_pack("{s:o}", "volumes", array));
-    return control_success(
-        json_pack("{s:o, s:o}", "volumes", array, "nbd", control_nbd(verbs->service)));
+    return control_success(json_pack("{s:o, s:o, s:o}", "volumes", array, "flash",
+                                     flash_stats(verbs, reset), "nbd",
+                                     control_nbd(verbs->service)));
 }
 
 /* ---- flush ---------------------------------------------------------------------------------- */

@@ -14,7 +14,8 @@ struct control_verbs {
     struct service *service;
     void (*shutdown)(void *opaque, bool flush);
     void *opaque;
-    /* By volume's id: what counters were when they were reset. */
+    /* What counters were when they were reset; of volumes by their ids. */
+    struct flash_counters flash_baseline;
     struct control_baseline *baselines[VOLUME_ID_MAX + 1];
 };
 

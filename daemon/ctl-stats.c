@@ -82,6 +82,21 @@ static void print_volume(const json_t *volume)
     print_counters(volume);
 }
 
+static void print_flash(const json_t *flash)
+{
+    const json_t *counters = json_object_get(flash, "counters");
+    struct table table;
+
+    table_begin(&table, "rl");
+#define X(name, text)                                                                            \
+    table_cell(&table, "%lld", (long long)json_integer_value(json_object_get(counters, #name))); \
+    table_cell(&table, "%s", text);
+    FLASH_COUNTERS(X)
+#undef X
+    puts("\nflash");
+    table_end(&table, "  ", stdout);
+}
+
 static void print_nbd(const json_t *nbd)
 {
     const json_t *counters = json_object_get(nbd, "counters"), *limit;
@@ -149,6 +164,8 @@ enum ctl_exit ctl_stats_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
             putchar('\n');
         print_volume(volume);
     }
+    if (json_object_get(answer, "flash") != NULL)
+        print_flash(json_object_get(answer, "flash"));
     if (json_object_get(answer, "nbd") != NULL)
         print_nbd(json_object_get(answer, "nbd"));
     json_decref(answer);

@@ -11,10 +11,10 @@
 
 #define RATE_SAMPLES 10u
 
-/* X(name): the columns, in order. */
-#define COLUMNS(X)          \
-    X(seconds)              \
-    X(dirty_bytes)          \
+/* X(name): the columns, in order; first what is, then sums since the start, volumes that left
+ * included. */
+#define COLUMNS(X) X(seconds) X(dirty_bytes) SUMS(X)
+#define SUMS(X)             \
     X(ram_bytes)            \
     X(flash_bytes)          \
     X(zeros_bytes)          \
@@ -38,9 +38,18 @@ struct sample {
 #undef X
 };
 
+/* What a volume had counted when the last sample was taken. */
+struct counted {
+    bool used, seen;
+    uint16_t id;
+    struct sample sums;
+};
+
 struct history {
     struct cache *cache;
     uint64_t next_ns; /* when the next one is due */
+    struct sample total;
+    struct counted counted[VOLUMES_MAX];
     pthread_mutex_t lock;
     uint64_t count; /* taken; the newest is at (count - 1) % HISTORY_SAMPLES */
     struct sample samples[HISTORY_SAMPLES];
@@ -79,19 +88,58 @@ static void sample_volume(struct sample *sample, struct cache *cache, const stru
     latency_sum(all[LATENCY_FLUSH], &sample->flush_count, &sample->flush_seconds);
 }
 
+/* The volume's place, or one of a volume that left; NULL: so many have come and gone within a second. */
+static struct counted *counted_of(struct history *history, const struct volume *volume)
+{
+    struct counted *unused = NULL;
+
+    for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+        struct counted *counted = &history->counted[i];
+
+        if (counted->used && counted->id == volume->id)
+            return counted;
+        if (!counted->used && unused == NULL)
+            unused = counted;
+    }
+    if (unused != NULL)
+        *unused = (struct counted){.used = true, .id = volume->id};
+    return unused;
+}
+
+static void total_add(struct history *history, const struct volume *volume)
+{
+    struct counted *counted = counted_of(history, volume);
+    struct sample now = {0};
+
+    if (counted == NULL)
+        return;
+    sample_volume(&now, history->cache, volume);
+#define X(name) history->total.name += now.name - counted->sums.name;
+    SUMS(X)
+#undef X
+    counted->sums = now;
+    counted->seen = true;
+}
+
 static void sample_take(struct history *history)
 {
-    struct sample sample = {0};
+    struct sample *total = &history->total;
     const struct volume *volume;
 
-    sample.seconds = (double)clock_ns() / 1e9;
+    total->seconds = (double)clock_ns() / 1e9;
     cache_hold(history->cache);
     for (unsigned i = 0; (volume = volume_at(history->cache, i)) != NULL; i++)
-        sample_volume(&sample, history->cache, volume);
+        total_add(history, volume);
     cache_release(history->cache);
-    sample.dirty_bytes = (double)(cache_dirty_blocks(history->cache, VOLUME_ALL) << BLOCK_SHIFT);
+    for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+        struct counted *counted = &history->counted[i];
+
+        counted->used = counted->seen;
+        counted->seen = false;
+    }
+    total->dirty_bytes = (double)(cache_dirty_blocks(history->cache, VOLUME_ALL) << BLOCK_SHIFT);
     pthread_mutex_lock(&history->lock);
-    history->samples[history->count++ % HISTORY_SAMPLES] = sample;
+    history->samples[history->count++ % HISTORY_SAMPLES] = *total;
     pthread_mutex_unlock(&history->lock);
 }
 

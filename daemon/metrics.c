@@ -24,6 +24,7 @@ struct snapshot {
     struct service *service;
     struct shard_status status;
     struct cache_facts facts;
+    struct flash_counters flash;
     struct nbd_counters nbd;
     double destage_rate; /* bytes a second */
     unsigned volume_count;
@@ -253,27 +254,16 @@ static void write_volumes(FILE *out, const struct snapshot *s)
     each(out, s, "crc_failures_total", ",result=\"lost\"", unhealed);
 }
 
-/* The engine counts these with some volume; only their sums mean something. */
-static void write_log(FILE *out, const struct snapshot *s)
+static void write_log(FILE *out, const struct flash_counters *counters)
 {
-    uint64_t bytes = 0, batches = 0, metadata = 0, reclaimed = 0, kept = 0, retired = 0;
-
-    for (unsigned i = 0; i < s->volume_count; i++) {
-        const struct counters *counters = &s->volumes[i].counters;
-
-        bytes += counters->flash_bytes;
-        batches += counters->flash_batches;
-        metadata += counters->flash_metadata_writes;
-        reclaimed += counters->segments_reclaimed;
-        kept += counters->segments_kept;
-        retired += counters->segments_retired;
-    }
-    counter(out, "flash_written_bytes", "bytes", "all that was written to flash", bytes);
-    counter(out, "flash_batches", NULL, "batches written: one device write each", batches);
-    counter(out, "flash_metadata_writes", NULL, "headers and footers of segments", metadata);
-    counter(out, "segments_reclaimed", NULL, "segments reclaimed", reclaimed);
-    counter(out, "segments_kept", NULL, "segments left in place because most was in use", kept);
-    counter(out, "segments_retired", NULL, "segments given up after write errors", retired);
+#define X(name, text)                                                                 \
+    if (strcmp(#name, "flash_bytes") == 0)                                            \
+        counter(out, "flash_written_bytes", "bytes", "all that was written to flash", \
+                counters->name);                                                      \
+    else                                                                              \
+        counter(out, #name, NULL, text, counters->name);
+    FLASH_COUNTERS(X)
+#undef X
 }
 
 /* ---- latencies ------------------------------------------------------------------------------ */
@@ -331,6 +321,7 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
     cache_status(cache, &snapshot->status);
     cache_facts(cache, &snapshot->facts);
     snapshot->destage_rate = history_destage_rate(service->history);
+    cache_flash_counters(cache, &snapshot->flash);
     nbd_server_counters(service->nbd, &snapshot->nbd);
     for (unsigned i = 0; i < snapshot->volume_count; i++) {
         struct volume_figures *figures = &snapshot->volumes[i];
@@ -363,7 +354,7 @@ char *metrics_text(struct service *service, size_t *bytes)
     if (out != NULL) {
         write_daemon(out, &snapshot);
         write_flash(out, &snapshot);
-        write_log(out, &snapshot);
+        write_log(out, &snapshot.flash);
         write_volumes(out, &snapshot);
         write_latencies(out, &snapshot);
         write_nbd(out, &snapshot.nbd);

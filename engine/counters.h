@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counters of a shard, per volume.  A counter's definition is its documentation. */
+/* What a shard counts since it was started, per volume and of its flash.  A counter's definition is its
+ * documentation. */
 #ifndef ENGINE_COUNTERS_H
 #define ENGINE_COUNTERS_H
 
@@ -22,23 +23,32 @@
     X(flash_promote_blocks, "of these, blocks that earned it; the rest filled free room")     \
     X(flash_reinsert_blocks, "hot blocks appended again by reclaim")                          \
     X(flash_write_blocks, "data blocks of writes appended to flash")                          \
-    X(flash_batches, "batches written to flash: device writes")                               \
-    X(flash_metadata_writes, "headers and footers of segments written to flash")              \
-    X(flash_bytes, "bytes written to flash, metadata included")                               \
     X(destage_blocks, "blocks written to the backing store")                                  \
     X(destage_writes, "writes to the backing store by destaging")                             \
     X(destage_errors, "failed destage writes, repeated later")                                \
     X(around_blocks, "blocks written around the cache")                                       \
     X(healed_blocks, "clean blocks with a bad checksum, read from the backing store instead") \
     X(lost_blocks, "dirty blocks with a bad checksum")                                        \
-    X(stalled_pieces, "writes that had to wait for space")                                    \
-    X(segments_reclaimed, "segments reclaimed")                                               \
-    X(segments_kept, "segments kept in place by the hand")                                    \
-    X(segments_retired, "segments given up after write errors")
+    X(stalled_pieces, "writes that had to wait for space")
 
 struct counters {
 #define X(name, text) uint64_t name;
     COUNTERS(X)
+#undef X
+};
+
+/* No volume's: a batch has blocks of several, and a segment outlives them. */
+#define FLASH_COUNTERS(X)                                                  \
+    X(flash_batches, "batches written to flash: device writes")            \
+    X(flash_metadata_writes, "headers and footers of segments, and marks") \
+    X(flash_bytes, "bytes of both")                                        \
+    X(segments_reclaimed, "segments reclaimed")                            \
+    X(segments_kept, "segments kept in place by the hand")                 \
+    X(segments_retired, "segments given up after write errors")
+
+struct flash_counters {
+#define X(name, text) uint64_t name;
+    FLASH_COUNTERS(X)
 #undef X
 };
 

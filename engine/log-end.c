@@ -81,15 +81,12 @@ static bool piece_begins(const struct batch *batch, uint32_t i)
 
 static void batch_count(struct shard *shard, const struct batch *batch)
 {
-    struct shard_volume *volume;
-
-    if (batch->header->entry_count == 0)
+    if (batch->header->entry_count == 0) {
+        metadata_count(shard, BLOCK_BYTES);
         return;
-    volume = shard_volume(shard, batch->header->entries[0].volume);
-    if (!volume)
-        return;
-    volume->counters.flash_batches++;
-    volume->counters.flash_bytes += BLOCK_BYTES * (uint64_t)(1 + batch->data_blocks);
+    }
+    shard->counters.flash_batches++;
+    shard->counters.flash_bytes += BLOCK_BYTES * (uint64_t)(1 + batch->data_blocks);
 }
 
 static void batch_pieces_ended(struct shard *shard, struct batch *batch, struct actions *out)

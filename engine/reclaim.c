@@ -206,8 +206,7 @@ static void kept(struct shard *shard)
     reclaim->passed++;
     reclaim->state = RECLAIM_IDLE;
     tick_want(shard, shard->now_ns);
-    if (shard->volume_count > 0)
-        shard->volumes[0].counters.segments_kept++;
+    shard->counters.segments_kept++;
 }
 
 static void drained(struct shard *shard, bool retired)
@@ -219,9 +218,9 @@ static void drained(struct shard *shard, bool retired)
         shard->free_count--;
     else
         ring_remove(shard, reclaim->victim);
-    if (shard->volume_count > 0 && !reclaim->never_used) {
-        shard->volumes[0].counters.segments_reclaimed += !retired;
-        shard->volumes[0].counters.segments_retired += retired;
+    if (!reclaim->never_used) {
+        shard->counters.segments_reclaimed += !retired;
+        shard->counters.segments_retired += retired;
     }
     assert(segment->live == 0 && segment->dirty == 0);
     segment->ring_sequence = 0;

@@ -481,6 +481,7 @@ struct shard {
     uint64_t tick_ns;
     size_t memory_bytes;
 
+    struct flash_counters counters;
     uint16_t volume_count;
     uint8_t volume_index[VOLUME_ID_MAX + 1]; /* 255: none */
     struct shard_volume *volumes;

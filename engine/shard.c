@@ -212,13 +212,10 @@ struct piece *piece_list_pop(struct piece_list *list)
     return piece_list_cut(list, &list->first);
 }
 
-/* What belongs to no volume is counted for the first. */
 void metadata_count(struct shard *shard, uint64_t bytes)
 {
-    if (shard->volume_count == 0)
-        return;
-    shard->volumes[0].counters.flash_metadata_writes++;
-    shard->volumes[0].counters.flash_bytes += bytes;
+    shard->counters.flash_metadata_writes++;
+    shard->counters.flash_bytes += bytes;
 }
 
 /* ---- events ----------------------------------------------------------------------------- */
@@ -546,6 +543,11 @@ const struct counters *shard_counters(const struct shard *shard, uint16_t id)
     const struct shard_volume *volume = shard_volume(shard, id);
 
     return volume ? &volume->counters : NULL;
+}
+
+const struct flash_counters *shard_flash_counters(const struct shard *shard)
+{
+    return &shard->counters;
 }
 
 void shard_status(const struct shard *shard, struct shard_status *status)

@@ -341,6 +341,7 @@ struct shard_status {
 
 void shard_status(const struct shard *shard, struct shard_status *status);
 const struct counters *shard_counters(const struct shard *shard, uint16_t volume);
+const struct flash_counters *shard_flash_counters(const struct shard *shard);
 
 /* ORDERED.  One coordinator per volume with ordered destaging, over all shards (see
  * docs/ordered-destage.md).  After recovery, whenever an epoch ended, and after ACTION_EPOCH, it

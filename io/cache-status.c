@@ -53,6 +53,22 @@ void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum)
     }
 }
 
+void cache_flash_counters(struct cache *cache, struct flash_counters *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        struct shard_runner *runner = &cache->runners[i];
+        const struct flash_counters *one;
+
+        pthread_mutex_lock(&runner->lock);
+        one = shard_flash_counters(runner->shard);
+#define X(name, text) sum->name += one->name;
+        FLASH_COUNTERS(X)
+#undef X
+        pthread_mutex_unlock(&runner->lock);
+    }
+}
+
 static uint64_t sum_blocks(struct cache *cache, uint16_t volume,
                            uint64_t (*blocks)(const struct shard *shard, uint16_t volume))
 {

@@ -58,6 +58,7 @@ void cache_close(struct cache *cache);
 /* For control and metrics: any thread.  Sums over the shards, each under its lock. */
 void cache_status(struct cache *cache, struct shard_status *sum);
 void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum);
+void cache_flash_counters(struct cache *cache, struct flash_counters *sum);
 uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume);
 uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume); /* on flash, dirty or not */
 uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume);  /* of these, unreadable ones */

@@ -472,14 +472,15 @@ static void add_counters(struct sim_world *world, uint32_t shard)
 
     shard_status(world->shards[shard].shard, &status);
     totals->segments_retired += status.segments_retired;
+    totals->segments_reclaimed +=
+        shard_flash_counters(world->shards[shard].shard)->segments_reclaimed;
+    totals->segments_kept += shard_flash_counters(world->shards[shard].shard)->segments_kept;
     for (uint32_t v = 0; v < world->config.volume_count; v++) {
         const struct counters *counters =
             shard_counters(world->shards[shard].shard, world->volumes[v].id);
 
         if (counters == NULL)
             continue;
-        totals->segments_reclaimed += counters->segments_reclaimed;
-        totals->segments_kept += counters->segments_kept;
         totals->reinserted += counters->flash_reinsert_blocks;
         totals->destaged += counters->destage_blocks;
         totals->healed += counters->healed_blocks;

@@ -3,7 +3,8 @@
 # Statistics that add up: in each mode, a load whose own account is known, and
 # a cache too small for it. What came from the tiers is what was read, what was
 # written went to one place, each request is in one histogram, the metrics say
-# what the statistics say, and a reset begins at 0.
+# what the statistics say, and a reset begins at 0. What the flash did is no
+# volume's, and stays when one leaves.
 . "$srcdir/tests/functions.sh"
 requires_program fio jq curl qemu-io python3
 requires_free_space 300
@@ -14,7 +15,7 @@ for mode in $modes; do
     truncate -s 48M "$tmpdir/$mode"
     volumes+=("name = \"$mode\"; backing = \"$tmpdir/$mode\"; mode = \"$mode\";")
 done
-format_flash 64M --segment-size 256K >/dev/null
+format_flash 32M --segment-size 256K >/dev/null
 port=$(free_port)
 metrics=127.0.0.1:$port ram=4M write_config "${volumes[@]}"
 start_daemon
@@ -33,7 +34,7 @@ blkcachectl flush --wait >/dev/null
 before=
 for ((i = 0; i < 15; i++)); do
     blkcachectl --json stats >"$tmpdir/stats.json"
-    now=$(jq -c '.volumes[].counters' "$tmpdir/stats.json")
+    now=$(jq -c '.volumes[].counters, .flash.counters' "$tmpdir/stats.json")
     [[ $now == "$before" ]] && break
     before=$now
     sleep 2
@@ -46,8 +47,9 @@ cp "$0" "$tmpdir/test"
 python3 - "$tmpdir" $modes <<'END'
 import json, re, sys
 folder, modes = sys.argv[1], sys.argv[2:]
-stats = {v["name"]: v for v in json.load(open(folder + "/stats.json"))["volumes"]}
-nbd = json.load(open(folder + "/stats.json"))["nbd"]["counters"]
+answer = json.load(open(folder + "/stats.json"))
+stats = {v["name"]: v for v in answer["volumes"]}
+nbd, flash = answer["nbd"]["counters"], answer["flash"]["counters"]
 status = json.load(open(folder + "/status.json"))
 metrics, bare = {}, {}
 for line in open(folder + "/metrics"):
@@ -105,7 +107,7 @@ for mode in modes:
     is_(mode + " read requests", count("read"), job["read"]["total_ios"] + 1)
     is_(mode + " write requests", count("write"), job["write"]["total_ios"] + 1)
     is_(mode + " zero requests", count("zero"), 2)
-    for name in ("healed_blocks", "lost_blocks", "destage_errors", "segments_retired"):
+    for name in ("healed_blocks", "lost_blocks", "destage_errors"):
         is_(f"{mode} {name}", c[name], 0)
     # The metrics say the same.
     for metric, value in (("written_bytes_total", c["write_blocks"] * 4096), ("zeroed_bytes_total", c["zero_blocks"] * 4096)):
@@ -120,21 +122,22 @@ for mode in modes:
     sent += job["read"]["io_bytes"] + 65536
     received += job["write"]["io_bytes"] + 1024
 
-# What was written to the flash: data, a header for each batch, and headers and footers of segments, of one
+# What was written to the flash: data, a header for each batch, marks, and headers and footers of segments, of one
 # block each in segments this small.
 total = lambda name: sum(v["counters"][name] for v in stats.values())
 data = total("flash_write_blocks") + total("flash_fill_blocks") + total("flash_reinsert_blocks")
-is_("bytes on flash", total("flash_bytes"), 4096 * (data + total("flash_batches") + total("flash_metadata_writes")))
-is_within("batches", total("flash_batches"), data / 49, data + total("zero_blocks") + total("around_blocks"))
-is_within("segments reclaimed", total("segments_reclaimed"), 1, total("flash_metadata_writes"))
-is_within("segments kept", total("segments_kept"), 0, total("flash_metadata_writes"))
-for metric, name in (("flash_written_bytes", "flash_bytes"), ("flash_batches", "flash_batches"),
-        ("flash_metadata_writes", "flash_metadata_writes"), ("segments_reclaimed", "segments_reclaimed"), ("segments_kept", "segments_kept")):
-    is_("metrics " + metric, bare[f"blkcached_{metric}_total"], total(name))
+is_("bytes on flash", flash["flash_bytes"], 4096 * (data + flash["flash_batches"] + flash["flash_metadata_writes"]))
+is_within("batches", flash["flash_batches"], data / 49, data + total("zero_blocks") + total("around_blocks"))
+is_within("segments reclaimed", flash["segments_reclaimed"], 1, flash["flash_metadata_writes"])
+is_within("segments kept", flash["segments_kept"], 0, flash["flash_metadata_writes"])
+is_("segments retired", flash["segments_retired"], 0)
+is_("the flash in status", status["flash"]["counters"], flash)
+for name, value in flash.items():
+    is_("metrics " + name, bare[f"blkcached_{'flash_written_bytes' if name == 'flash_bytes' else name}_total"], value)
 
 # Every counter is looked at here: a new one needs an account, too.
 looked_at = open(sys.argv[1] + "/test").read()
-for name in stats[modes[0]]["counters"]:
+for name in [*stats[modes[0]]["counters"], *flash]:
     assert f'"{name}"' in looked_at, f"no account of {name}"
 
 # The front end counted the same requests.
@@ -153,9 +156,39 @@ END
 # ---- a reset
 
 blkcachectl stats --reset >/dev/null
-blkcachectl --json stats | jq -e '[.volumes[] | .counters[], (.latency[][]? | .count)] | all(. == 0)' >/dev/null ||
+blkcachectl --json stats | jq -e '[.flash.counters[], (.volumes[] | .counters[], (.latency[][]? | .count))] | all(. == 0)' >/dev/null ||
     fail "not 0 after a reset: $(blkcachectl --json stats)"
 qemu-io -f raw "$(nbd_uri write-back)" -c 'read 0 64k' >/dev/null
 blkcachectl --json stats write-back | jq -e '.volumes[0].counters.read_blocks == 16 and ([.volumes[0].latency.read[].count] | add) == 1' >/dev/null ||
     fail "$(blkcachectl --json stats write-back)"
+
+# ---- volumes leave: no sum goes down, nor does a rate go below 0
+
+for mode in write-back pass-through; do
+    blkcachectl detach "$mode" >/dev/null || fail "detach $mode"
+done
+qemu-io -f raw "$(nbd_uri write-through)" -c 'write -P 3 0 64k' >/dev/null
+curl -sSf "http://127.0.0.1:$port/metrics" >"$tmpdir/metrics.later"
+curl -sSf "http://127.0.0.1:$port/status" >"$tmpdir/status.later"
+sleep 1.1 # a sample
+curl -sSf "http://127.0.0.1:$port/history" >"$tmpdir/history"
+python3 - "$tmpdir" <<'END'
+import json, sys
+folder = sys.argv[1]
+def sums(name):
+    lines = (line.split() for line in open(f"{folder}/{name}") if "_total " in line)
+    return {metric: float(value) for metric, value in lines}
+before, later = sums("metrics"), sums("metrics.later")
+assert before.keys() == later.keys() and len(before) > 10, (before, later)
+for metric in before:
+    assert later[metric] >= before[metric], (metric, before[metric], later[metric])
+assert later["blkcached_flash_written_bytes_total"] > before["blkcached_flash_written_bytes_total"]
+before, later = (json.load(open(f"{folder}/status.{which}"))["flash"]["counters"] for which in ("json", "later"))
+for name in before:
+    assert later[name] >= before[name], (name, before[name], later[name])
+history = json.load(open(folder + "/history"))
+for column, name in enumerate(history["columns"]):
+    for row, following in zip(history["rows"], history["rows"][1:]):
+        assert name == "dirty_bytes" or following[column] >= row[column], (name, row, following)
+END
 stop_daemon

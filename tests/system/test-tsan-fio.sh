@@ -60,7 +60,7 @@ round() { # SHARDS
     done
     daemon_alive || fail "the daemon has gone"
     [ "$(counter back destage_blocks)" -gt 100 ] || fail "nothing was destaged"
-    [ "$(counter back segments_reclaimed)" -gt 1 ] || fail "nothing was reclaimed"
+    [ "$(blkcachectl --json status | jq .flash.counters.segments_reclaimed)" -gt 1 ] || fail "nothing was reclaimed"
     end_process $requests || :
     kill_daemon
     start_daemon

@@ -169,6 +169,33 @@ START_TEST(volumes_come_and_go)
 }
 END_TEST
 
+/* What the flash had to do is no volume's: not that of the first, nor does it go when a volume does. */
+START_TEST(what_the_flash_does_is_no_volumes)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 9);
+    const struct volume_policy absent = {.present = false};
+    struct flash_counters before;
+    struct counters none = {0};
+
+    host->other = host->policy;
+    shard_volume_set(host->shard, HOST_OTHER, &host->other);
+    host->volume = HOST_OTHER;
+    for (uint64_t block = 0; block < 1024; block += 16)
+        ck_assert_int_eq(host_read(host, block, 16, 0), 0);
+    host_idle(host, 2000000000);
+    ck_assert_mem_eq(shard_counters(host->shard, HOST_VOLUME), &none, sizeof(none));
+    before = *shard_flash_counters(host->shard);
+    ck_assert_uint_gt(before.flash_metadata_writes, 2);
+    ck_assert_uint_gt(before.flash_bytes, 1024 * BLOCK_BYTES);
+    for (uint16_t id = HOST_VOLUME; id <= HOST_OTHER; id++) {
+        shard_volume_set(host->shard, id, &absent);
+        shard_volume_set(host->shard, (uint16_t)(id + 2), &host->policy);
+    }
+    ck_assert_mem_eq(shard_flash_counters(host->shard), &before, sizeof(before));
+    host_free(host);
+}
+END_TEST
+
 /* What is owed to the backing store: what only the flash has, and nothing that is written through. */
 START_TEST(owed_is_what_only_the_flash_has)
 {
@@ -371,6 +398,7 @@ int main(void)
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
     tcase_add_test(cases, volumes_come_and_go);
+    tcase_add_test(cases, what_the_flash_does_is_no_volumes);
     tcase_add_test(cases, owed_is_what_only_the_flash_has);
     tcase_add_test(cases, dirty_block_is_not_invalidated);
     tcase_add_test(cases, fua_writes_are_marked_durable);

@@ -11,6 +11,11 @@ static const struct counters *counters(const struct host *host)
     return shard_counters(host->shard, HOST_VOLUME);
 }
 
+static const struct flash_counters *flash_counters(const struct host *host)
+{
+    return shard_flash_counters(host->shard);
+}
+
 static uint32_t segments_free(const struct host *host)
 {
     struct shard_status status;
@@ -33,7 +38,7 @@ static uint64_t slots_taken(const struct host *host)
 {
     const struct counters *c = counters(host);
 
-    return c->flash_fill_blocks + c->flash_write_blocks + c->flash_batches;
+    return c->flash_fill_blocks + c->flash_write_blocks + flash_counters(host)->flash_batches;
 }
 
 /* For 40 slots that are taken, by blocks that enter flash and by headers, at most 60 blocks are appended
@@ -71,11 +76,11 @@ START_TEST(the_hand_ends_its_search)
     for (int pass = 0; pass < 24; pass++)
         for (uint32_t block = 0; block < FLASH_BLOCKS; block += 16)
             ck_assert_int_eq(host_read(host, block, 16, 0), 0);
-    kept = counters(host)->segments_kept;
+    kept = flash_counters(host)->segments_kept;
     for (uint32_t block = FLASH_BLOCKS; block < HOST_BLOCKS; block++)
         ck_assert_int_eq(host_write(host, block, 1, 0, 0, 0), 0);
-    kept = counters(host)->segments_kept - kept;
-    reclaimed = counters(host)->segments_reclaimed;
+    kept = flash_counters(host)->segments_kept - kept;
+    reclaimed = flash_counters(host)->segments_reclaimed;
     ck_assert_uint_ge(kept, host->config.segments / 2); /* there was something to end */
     ck_assert_uint_ge(reclaimed, host->config.segments / 2);
     ck_assert_uint_le(kept, 2 * host->config.segments + 2 * reclaimed);
@@ -100,15 +105,15 @@ START_TEST(the_hand_passes_what_is_used_most)
 
     read_often(host, 0, most_used, 12);
     read_often(host, most_used, FLASH_BLOCKS - 1000, 3);
-    ck_assert_uint_eq(counters(host)->segments_reclaimed, 0);
-    for (uint32_t i = 0; counters(host)->segments_reclaimed < 4 && i < 4000; i++) {
+    ck_assert_uint_eq(flash_counters(host)->segments_reclaimed, 0);
+    for (uint32_t i = 0; flash_counters(host)->segments_reclaimed < 4 && i < 4000; i++) {
         host->footers_held = _i;
         read_often(host, FLASH_BLOCKS + i % 120 * 16, FLASH_BLOCKS + i % 120 * 16 + 16, 1);
         if (i % 4 == 0)
             host_flash_release(host);
     }
-    ck_assert_uint_eq(counters(host)->segments_reclaimed, 4);
-    ck_assert_uint_ge(counters(host)->segments_kept, most_used / SEGMENT_BLOCKS - 1);
+    ck_assert_uint_eq(flash_counters(host)->segments_reclaimed, 4);
+    ck_assert_uint_ge(flash_counters(host)->segments_kept, most_used / SEGMENT_BLOCKS - 1);
     host_free(host);
 }
 END_TEST
