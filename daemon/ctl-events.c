@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "common/output.h"
 #include "daemon/ctl-client.h"
 
 #define SHOWN_MAX   1000
@@ -25,7 +26,7 @@ static void print(const struct ctl *ctl, json_t *answer)
                json_string_value(json_object_get(event, "level")),
                json_string_value(json_object_get(event, "text")));
     }
-    fflush(stdout);
+    output_flush();
 }
 
 /* Those after number *after, which becomes that of the newest. */
@@ -65,7 +66,7 @@ enum ctl_exit ctl_events_run(struct ctl *ctl, const struct ctl_verb *verb, int a
     if (failed)
         return failed;
     failed = ask(ctl, &client, &after, follow ? SHOWN_FIRST : SHOWN_MAX);
-    while (!failed && follow && !ferror(stdout)) {
+    while (!failed && follow && output_flush()) {
         nanosleep(&pause, NULL);
         failed = ask(ctl, &client, &after, SHOWN_MAX);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/output.h"
 #include "daemon/ctl.h"
 #include "daemon/suggest.h"
 #include <config.h>
@@ -92,6 +93,18 @@ static enum ctl_exit unknown_verb(const char *typed)
     return misused(typed, why);
 }
 
+/* What was done without telling it is not done. */
+static enum ctl_exit told(const char *what, enum ctl_exit code)
+{
+    int error = output_end();
+
+    if (error == 0 || code != CTL_DONE)
+        return code;
+    fprintf(stderr, "blkcachectl: %s: cannot write to standard output: %s\n", what,
+            strerror(-error));
+    return CTL_FAILED;
+}
+
 static enum ctl_exit verb_run(struct ctl *ctl, int argc, char **argv)
 {
     for (unsigned i = 0; i < VERB_COUNT; i++) {
@@ -118,20 +131,25 @@ int main(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct ctl ctl = {.socket = CTL_SOCKET_DEFAULT, .terminal = isatty(STDERR_FILENO)};
+    const char *what;
     int option;
 
+    output_begin();
     opterr = 0;
     while ((option = getopt_long(argc, argv, "+:s:", options, NULL)) != -1) {
         switch (option) {
         case 's': ctl.socket = optarg; break;
         case OPTION_JSON: ctl.json = true; break;
-        case OPTION_VERSION: puts("blkcachectl " PACKAGE_VERSION); return CTL_DONE;
-        case OPTION_HELP: return help();
+        case OPTION_VERSION:
+            puts("blkcachectl " PACKAGE_VERSION);
+            return told("--version", CTL_DONE);
+        case OPTION_HELP: return told("--help", help());
         case ':': return misused(argv[optind - 1], "needs a value");
         default: return misused(argv[optind - 1], "unknown option");
         }
     }
     if (optind == argc)
         return misused("usage", "no verb given");
-    return verb_run(&ctl, argc - optind, argv + optind);
+    what = argv[optind];
+    return told(what, verb_run(&ctl, argc - optind, argv + optind));
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/output.h"
 #include "common/size.h"
 #include "daemon/ctl-client.h"
 #include "daemon/table.h"
@@ -232,7 +233,7 @@ static void frame_json(const struct sample *now, const struct sample *before)
     root = json_pack("{s:f, s:o}", "seconds", seconds, "volumes", array);
     json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');
-    fflush(stdout);
+    output_flush();
     json_decref(root);
 }
 
@@ -253,7 +254,7 @@ static void frame_show(const char *frame, bool screen)
         }
         fputs("\nq: quit" LINE_REST SCREEN_REST, stdout);
     }
-    fflush(stdout);
+    output_flush();
 }
 
 /* Until the next period; true: a q was typed, or a signal came. */
@@ -289,7 +290,7 @@ static enum ctl_exit watch(const struct ctl *ctl, struct ctl_client *client, uin
 
     if (!failed)
         failed = sample_take(client, &before);
-    for (uint64_t i = 0; !failed && i < count && !wait_or_quit(screen); i++) {
+    for (uint64_t i = 0; !failed && i < count && output_flush() && !wait_or_quit(screen); i++) {
         FILE *to = ctl->json ? NULL : fmemopen(frame, FRAME_BYTES, "w");
 
         failed = sample_take(client, &now);
@@ -339,7 +340,7 @@ enum ctl_exit ctl_top_run(struct ctl *ctl, const struct ctl_verb *verb, int argc
     failed = watch(ctl, &client, count, screen);
     if (screen) {
         fputs(SCREEN_LEAVE, stdout);
-        fflush(stdout);
+        output_flush();
         tcsetattr(STDIN_FILENO, TCSANOW, &old);
     }
     ctl_disconnect(&client);

@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/output.h"
+
 enum ctl_exit ctl_fail(const char *what, const char *why, ...)
 {
     va_list arguments;
 
-    fflush(stdout);
+    output_flush();
     fprintf(stderr, "blkcachectl: %s: ", what);
     va_start(arguments, why);
     vfprintf(stderr, why, arguments);
@@ -75,11 +77,8 @@ bool ctl_arguments(const struct ctl_verb *verb, int argc, int least, int most)
 
 enum ctl_exit ctl_print_json(json_t *root)
 {
-    int error = json_dumpf(root, stdout, JSON_INDENT(2));
-
+    json_dumpf(root, stdout, JSON_INDENT(2));
     json_decref(root);
     putchar('\n');
-    if (error || fflush(stdout))
-        return ctl_fail("output", "cannot be written");
     return CTL_DONE;
 }

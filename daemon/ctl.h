@@ -70,7 +70,7 @@ int ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **ar
 /* Checks that `least` to `most` arguments are left behind the options. */
 bool ctl_arguments(const struct ctl_verb *verb, int argc, int least, int most);
 
-/* Prints `root` and gives it up. */
+/* Prints `root` and gives it up; what cannot be written is told at the end, as for all output. */
 enum ctl_exit ctl_print_json(json_t *root);
 
 #endif

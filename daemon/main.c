@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/output.h"
 #include "daemon/background.h"
 #include "daemon/change.h"
 #include "daemon/config.h"
@@ -104,6 +105,17 @@ static bool name_add(const char **names, unsigned *count)
     return true;
 }
 
+/* The exit code, unless what was to be printed was not. */
+static int told(const char *what, int code)
+{
+    int error = output_end();
+
+    if (error == 0 || code != EXIT_SUCCESS)
+        return code;
+    fprintf(stderr, "blkcached: %s: cannot write to standard output: %s\n", what, strerror(-error));
+    return EXIT_FAILURE;
+}
+
 /* Returns -1 to go on, or an exit code. */
 static int options_parse(int argc, char **argv, struct options *options)
 {
@@ -155,8 +167,10 @@ static int options_parse(int argc, char **argv, struct options *options)
             if (!name_add(options->force.trust_flash, &options->force.trust_flash_count))
                 return misused("--trust-flash", "is given too often");
             break;
-        case OPTION_VERSION: puts("blkcached " PACKAGE_VERSION); return EXIT_SUCCESS;
-        case OPTION_HELP: print_help(); return EXIT_SUCCESS;
+        case OPTION_VERSION:
+            puts("blkcached " PACKAGE_VERSION);
+            return told("--version", EXIT_SUCCESS);
+        case OPTION_HELP: print_help(); return told("--help", EXIT_SUCCESS);
         case ':': return misused(argv[optind - 1], "needs a value");
         default: return misused(argv[optind - 1], "unknown option");
         }
@@ -417,7 +431,7 @@ static int check(const struct config *config, const char *path)
     errors = preflight(config, stdout);
     if (errors > 0)
         printf("%u error%s\n", errors, errors == 1 ? "" : "s");
-    return errors > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return told("--check", errors > 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
 /* Checks the configuration, or serves what it says; an exit code. */
@@ -450,8 +464,10 @@ int main(int argc, char **argv)
     struct options options = {.config_path = CONFIG_DEFAULT};
     struct daemon daemon = {.signal_fd = -1, .shutdown_fd = -1};
     enum log_level level = LOG_LEVEL_INFO;
-    int code = options_parse(argc, argv, &options);
+    int code;
 
+    output_begin();
+    code = options_parse(argc, argv, &options);
     if (code >= 0)
         return code;
     log_init();

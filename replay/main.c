@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/output.h"
 #include "common/size.h"
 #include "engine/format.h"
 #include "replay/policy.h"
@@ -88,6 +89,14 @@ static enum exit_code fail(const char *what, const char *why)
 {
     fprintf(stderr, "blkcache-replay: %s: %s\n", what, why);
     return EXIT_FAILED;
+}
+
+/* The exit code, unless what was to be printed was not. */
+static enum exit_code told(enum exit_code code)
+{
+    int error = output_end();
+
+    return error != 0 ? fail("cannot write to standard output", strerror(-error)) : code;
 }
 
 /* ---- the command line --------------------------------------------------------------------- */
@@ -201,8 +210,8 @@ static int option_take(struct options *options, int option)
         break;
     case OPTION_SHARDS: right = shards_parse(optarg, &options->config.shards); break;
     case OPTION_JSON: options->json = true; break;
-    case OPTION_VERSION: printf("blkcache-replay %s\n", PACKAGE_VERSION); return EXIT_DONE;
-    case OPTION_HELP: usage(stdout); return EXIT_DONE;
+    case OPTION_VERSION: printf("blkcache-replay %s\n", PACKAGE_VERSION); return told(EXIT_DONE);
+    case OPTION_HELP: usage(stdout); return told(EXIT_DONE);
     default: fputs("Try: blkcache-replay --help\n", stderr); return EXIT_WRONG_USAGE;
     }
     if (!right)
@@ -332,8 +341,10 @@ int main(int argc, char **argv)
     struct options options = {.policy_count = 0};
     struct report reports[POLICIES_MAX];
     char why[WHY_BYTES] = "";
-    int code = parse(&options, argc, argv);
+    int code;
 
+    output_begin();
+    code = parse(&options, argc, argv);
     if (code >= 0)
         return code;
     if (sizes_settle(&options, why) < 0)
@@ -348,7 +359,5 @@ int main(int argc, char **argv)
         print_table(reports, options.policy_count);
     else if (print_json(reports, options.policy_count) < 0)
         return fail("--json", "not enough memory");
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return fail("standard output", strerror(errno));
-    return EXIT_DONE;
+    return told(EXIT_DONE);
 }
