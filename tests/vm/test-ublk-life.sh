@@ -95,7 +95,8 @@ sync /dev/ublkb1 & syncer=$!
 sleep 0.5
 kill -0 $syncer 2>/dev/null || fail "a request was answered without a daemon"
 ublk_start 2
-wait $writer $syncer || fail "a request that waited for the daemon failed"
+wait $writer || fail "a write that waited for the daemon failed"
+wait $syncer || fail "an fsync that waited for the daemon failed"
 exec 9>&-
 stop_daemon
 [ ! -e /dev/ublkb1 ] || fail "an unused device was left"
