@@ -29,10 +29,12 @@ void progress_bytes(struct progress *progress, uint64_t done, uint64_t total)
     progress->printed_ns = now;
     seconds = (double)(now - progress->started_ns) / 1e9;
     rate = (double)done / seconds;
-    fprintf(stderr, "\r%s: %s of %s, %s/s, %.0f s left\033[K", progress->what,
-            size_print_human(done_text, done), size_print_human(total_text, total),
-            size_print_human(rate_text, (uint64_t)rate),
-            rate > 0 ? (double)(total - done) / rate : 0.0);
+    fprintf(stderr, "\r%s: %s of %s", progress->what, size_print_human(done_text, done),
+            size_print_human(total_text, total));
+    if (done > 0) /* else nobody knows yet */
+        fprintf(stderr, ", %s/s, %.0f s left", size_print_human(rate_text, (uint64_t)rate),
+                (double)(total - done) / rate);
+    fputs("\033[K", stderr);
 }
 
 void progress_end(struct progress *progress)

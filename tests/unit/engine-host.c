@@ -100,6 +100,8 @@ static void read_flash(struct host *host, const struct action *action)
                           .result = flash_error(host, action, host->flash_read_error)};
     struct piece *piece = action->owner;
 
+    if (shard_ready(host->shard) == 0)
+        host->recovery_bytes += action->length;
     if (event.result) {
         step(host, &event);
         return;

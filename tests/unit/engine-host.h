@@ -24,6 +24,7 @@ struct host {
     unsigned char *flash, *backing, *model, *ram, *data;
     size_t flash_bytes;
     uint64_t now_ns, random;
+    uint64_t recovery_bytes; /* read from flash by recoveries */
     uint64_t replies, flash_writes, flash_fua, flash_flushes, backing_writes, backing_flushes;
     uint64_t notices[16];
     int last_error;

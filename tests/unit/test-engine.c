@@ -119,6 +119,29 @@ START_TEST(cache_stays_warm)
 }
 END_TEST
 
+/* However much was written, and whatever is cached: a recovery reads the headers and the footer of each
+ * segment, and the rest of the few that were open or ready. */
+START_TEST(recovery_reads_no_more_than_metadata)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 14);
+    uint64_t metadata = host->config.segments * UINT64_C(3) * BLOCK_BYTES;
+
+    for (int round = 0; round < 5; round++) {
+        for (uint32_t i = 0; i < 3000; i++) {
+            uint64_t block = host_random(host) % HOST_BLOCKS;
+
+            ck_assert_int_eq(host_write(host, block, 1, 0, 0, 0), 0);
+            ck_assert_int_eq(host_read(host, host_random(host) % HOST_BLOCKS, 1, 0), 0);
+        }
+        host->recovery_bytes = 0;
+        ck_assert_int_eq(host_boot(host), 1);
+        ck_assert_uint_ge(host->recovery_bytes, metadata / 2);
+        ck_assert_uint_le(host->recovery_bytes, metadata + UINT64_C(8) * HOST_SEGMENT);
+    }
+    host_free(host);
+}
+END_TEST
+
 START_TEST(write_through_is_on_both)
 {
     struct host *host = host_new(MODE_WRITE_THROUGH, true, 6);
@@ -395,6 +418,7 @@ int main(void)
     tcase_add_loop_test(cases, one_durable_write_is_one_flash_write, 0, 2);
     tcase_add_test(cases, large_write_is_few_flash_writes);
     tcase_add_test(cases, cache_stays_warm);
+    tcase_add_test(cases, recovery_reads_no_more_than_metadata);
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
     tcase_add_test(cases, volumes_come_and_go);
