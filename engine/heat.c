@@ -4,7 +4,8 @@
  * reasons and figures.
  *
  *   block used    -> its counter, in its slot or frame, goes up by one
- *   leaves RAM    -> to flash when its counter reaches the bar, else it becomes a ghost
+ *   leaves RAM    -> to flash when its counter reaches the bar, else it becomes a ghost; pinned
+ *                    ones always (pin.c)
  *   victim        -> its most used blocks, so many that room is won, are appended again; the
  *                    others become ghosts
  *   the bar       -> above the counters of what the last victim lost: nothing enters flash that
@@ -12,6 +13,7 @@
  *   time          -> every AGE_ROUNDS block accesses for each slot all counters are halved, and
  *                    the bar with them, a bit at a time
  */
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 #include "engine/share.h"
 
@@ -24,6 +26,8 @@ bool heat_admits(const struct shard *shard, const struct slot *frame)
     unsigned use = frame->bits & SLOT_USE, least = BAR_MIN + !!(frame->bits & FRAME_SEQUENTIAL);
     uint64_t key = slot_key(frame);
 
+    if (pin_admits(shard, key))
+        return true;
     return use >= least && (use >= shard->heat.bar || share_owed(shard, key)) &&
            !share_full(shard, key);
 }

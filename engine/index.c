@@ -203,7 +203,7 @@ void index_drop(struct shard *shard, uint32_t id)
     if (slot->bits & SLOT_DIRTY)
         slot_clean(shard, id);
     index_remove(shard, id);
-    share_take(shard, slot_key(slot));
+    share_take(shard, id);
     slot->bits &= SLOT_DESTAGING; /* the run that has it will see that it is not linked any more */
     assert(segment->live > 0);
     segment->live--;
@@ -223,7 +223,7 @@ void index_publish(struct shard *shard, uint32_t id)
     slot->bits &= (uint16_t)~SLOT_PENDING;
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
-    share_add(shard, key);
+    share_add(shard, id);
     for (uint32_t other = *bucket_of(shard, key); other != NONE; other = next) {
         const struct slot *o = &shard->slots[other];
 

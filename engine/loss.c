@@ -117,7 +117,7 @@ bool shard_lost_add(struct shard *shard, uint16_t volume, uint64_t block, bool z
     index_insert(shard, id, key);
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
-    share_add(shard, key);
+    share_add(shard, id);
     slot_dirty(shard, id);
     return true;
 }

@@ -13,6 +13,7 @@
  * A frame's content never changes while it is linked or pinned; a write to its block unlinks it.
  */
 #include "common/hash.h"
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 #include "engine/share.h"
 
@@ -24,16 +25,20 @@ static struct frame *frame_of(const struct shard *shard, uint32_t id)
     return &shard->frames[id - shard->slot_count];
 }
 
-/* While flash has free room, everything enters it; but what the backing store reads fastest, long
+/* What is pinned finds room.  While flash has some that is free, everything enters it; but what the backing store reads fastest, long
  * runs, leaves half of it to other blocks. */
 static bool flash_has_room(const struct shard *shard, const struct slot *slot)
 {
     uint32_t ready = ready_target(shard), reserved = shard->config.segments / 2;
     uint32_t free = shard->free_count;
 
+    if (shard->flash_failed || shard->held || shard->stopping)
+        return false;
+    if (pin_admits(shard, slot_key(slot)))
+        return true;
     free += shard->ready_count > ready ? shard->ready_count - ready : 0;
-    return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) && !shard->flash_failed &&
-           !shard->held && !shard->stopping && !share_full(shard, slot_key(slot));
+    return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) &&
+           !share_full(shard, slot_key(slot));
 }
 
 static void frame_written(struct shard *shard, uint32_t id)

@@ -3,6 +3,7 @@
  * Reads: RAM frame, else flash slot, else backing store.  Reads never wait for writes (C5), except
  * for those around the cache (backing-order.c).
  */
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 
 /* Blocks [first, first + count) of the piece that lie side by side on flash. */
@@ -28,6 +29,8 @@ static bool fill_wanted(const struct shard *shard, const struct piece *piece,
                         const struct shard_volume *volume, uint64_t key)
 {
     if (piece->flags & PIECE_NO_FILL || volume->policy.mode == MODE_PASS_THROUGH)
+        return false;
+    if (piece->flags & PIECE_BEYOND && !pin_holds(shard, key))
         return false;
     /* A pending write or a write around the cache would make the fill stale. */
     return !index_pending(shard, key) && index_frame(shard, key) == NONE &&
@@ -148,7 +151,7 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
     volume->counters.read_pieces++;
     volume->counters.read_blocks += piece->count;
     mrc_note(volume, piece);
-    shard->heat.clock += piece->flags & PIECE_NO_FILL ? 0 : piece->count;
+    shard->heat.clock += piece->flags & (PIECE_NO_FILL | PIECE_BEYOND) ? 0 : piece->count;
     read_blocks(shard, piece, volume, 0, piece->count, out);
     if (piece->ios == 0)
         action_reply(out, piece, piece->error);

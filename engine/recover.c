@@ -416,7 +416,7 @@ static void slot_replay(struct shard *shard, uint32_t id, bool dirty)
     index_insert(shard, id, key);
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
-    share_add(shard, key);
+    share_add(shard, id);
     shard->recovery_entries++;
     if (dirty) {
         slot_dirty(shard, id);

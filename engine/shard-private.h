@@ -5,7 +5,8 @@
  *   index.c           slots and their hash chains: which record is a block's newest
  *   ram.c             RAM frames, promotion to flash
  *   heat.c            use counters: what enters flash, and what stays; ghost.c: of what left
- *   share.c           what of the flash each volume may take, and cannot lose
+ *   share.c           what of the flash each volume may take, and cannot lose; pin.c: ranges
+ *                     that stay
  *   log.c             appending: batches and the open segment
  *   log-end.c         batches that are on flash or failed; closing segments
  *   read.c            reads, fills, healing
@@ -146,6 +147,11 @@ uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most, uint32_
 uint32_t heat_owed(const struct shard *shard, uint32_t segment);
 /* Whether one of the next segments in the ring would cost clearly fewer hits than this one. */
 bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment);
+/* More of the flash is not promised to anybody: the log needs room to go round. */
+#define PROMISED_MAX_PERCENT 80u
+/* What dirty data may take of the flash, whatever is promised to whom. */
+#define DIRTY_LEAST_PERCENT 5u
+#define DIRTY_MOST_PERCENT  95u
 #define KEEP_PERCENT \
     60u /* of a victim are appended again at most: bounds the write amplification */
 void heat_age(struct shard *shard); /* now and then, not for hits */

@@ -375,6 +375,7 @@ struct shard_volume {
     struct mrc *mrc; /* NULL: nobody asks */
     uint64_t dirty, lost, unreadable;
     uint64_t live;                 /* published slots */
+    uint64_t pinned;               /* of these, those in pinned ranges */
     uint64_t share_min, share_max; /* slots */
     uint32_t dirty_limit_percent;
     uint64_t records_lost, records_lost_at; /* recovery: see recover-lost.c; offset on flash */
@@ -466,7 +467,11 @@ struct shard {
     uint32_t writing_count;
     bool unblock; /* something that `blocked` waits for has happened */
 
-    bool shares; /* some volume has one */
+    bool shares;         /* some volume has one, or pins */
+    bool pins;           /* some volume has pinned ranges */
+    uint64_t promised;   /* sum of the volumes' share_min */
+    uint64_t pinned;     /* published slots in pinned ranges, of those below ... */
+    uint32_t pin_cursor; /* slot_count: all are counted */
     uint64_t live_blocks, dirty_blocks;
     uint64_t lost_blocks; /* dirty and unreadable: only a rewrite helps */
     struct destage destage;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A shard from outside: memory, events in, actions out, status. */
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 #include "engine/share.h"
 
@@ -112,7 +113,7 @@ struct shard *shard_create(const struct shard_config *config, void *memory)
     piece_list_init(&shard->blocked);
     piece_list_init(&shard->paced);
     ram_init(shard);
-    shard->heat.cursor = shard->slot_count;
+    shard->heat.cursor = shard->pin_cursor = shard->slot_count;
     log_setup(shard);
     destage_init(shard);
     shard->held = config->held;
@@ -314,6 +315,7 @@ static void tick(struct shard *shard, struct actions *out)
     log_tick(shard, out);
     destage_tick(shard, out);
     reclaim_tick(shard, out);
+    pin_tick(shard);
     ram_write(shard, out);
 }
 
@@ -429,13 +431,17 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
 {
     struct shard_volume *volume;
     bool fresh = shard->volume_index[id] == UINT8_MAX;
+    struct ranges pins;
 
     assert(id <= VOLUME_ID_MAX);
     if (fresh)
         shard->volume_index[id] = volume_place(shard);
     volume = &shard->volumes[shard->volume_index[id]];
     volume->id = id;
+    pins = volume->policy.pins;
     volume->policy = *policy;
+    if (!policy->present)
+        volume->policy.pins.count = 0;
     if (fresh)
         epochs_attach(shard, volume);
     if (fresh && policy->backing_debt)
@@ -443,6 +449,8 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
     if (fresh)
         share_count(shard, volume);
     share_set(shard);
+    if (!ranges_same(&pins, &volume->policy.pins))
+        pin_recount(shard);
     tick_want(shard, shard->now_ns);
 }
 
@@ -491,6 +499,20 @@ uint64_t shard_flash_blocks(const struct shard *shard, uint16_t id)
     const struct shard_volume *volume = shard_volume(shard, id);
 
     return volume ? volume->live : 0;
+}
+
+uint64_t shard_pinned_blocks(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    return volume ? volume->pinned : 0;
+}
+
+struct ranges shard_volume_pins(const struct shard *shard, uint16_t id)
+{
+    const struct shard_volume *volume = shard_volume(shard, id);
+
+    return volume ? volume->policy.pins : (struct ranges){0};
 }
 
 uint64_t shard_lost_blocks(const struct shard *shard, uint16_t id)
@@ -559,6 +581,8 @@ void shard_status(const struct shard *shard, struct shard_status *status)
         .slots_total =
             (uint64_t)(shard->config.segments - shard->retired_count) * segment_capacity(shard),
         .slots_used = shard->live_blocks,
+        .slots_pinned = shard->pinned,
+        .slots_pinned_max = pin_most(shard),
         .slots_dirty = shard->dirty_blocks,
         .slots_lost = shard->lost_blocks,
         .frames_used = shard->frame_count - shard->frames_free,

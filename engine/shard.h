@@ -32,6 +32,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "common/ranges.h"
 #include "engine/counters.h"
 #include "engine/format.h"
 #include "engine/mrc.h"
@@ -53,7 +54,7 @@ enum piece_op {
 
 enum piece_flags {
     PIECE_FUA = 1,     /* acknowledge only when durable (volatile flash: the batch is written so) */
-    PIECE_NO_FILL = 2, /* a miss does not enter the cache (bypassed sequential stream) */
+    PIECE_NO_FILL = 2, /* a miss does not enter the cache */
     PIECE_HOLE = 4,    /* with PIECE_ZERO: the backing store may deallocate (trim) */
     PIECE_HEADROOM = 8, /* BLOCK_BYTES before data are free for a batch header */
     PIECE_DISCARD = 16, /* with PIECE_INVALIDATE: dirty blocks are discarded, too.  What destaging
@@ -62,6 +63,7 @@ enum piece_flags {
     PIECE_AROUND =
         32, /* a large zero or trim: straight to the backing store where no block is dirty */
     PIECE_SEQUENTIAL = 64, /* part of a long run: it does not take all of the flash's free room */
+    PIECE_BEYOND = 128,    /* of a bypassed sequential stream: as NO_FILL, but for what is pinned */
 };
 
 struct piece {
@@ -255,6 +257,7 @@ struct volume_policy {
     uint32_t dirty_max_percent; /* of the shard's slots, high watermark of destaging; 0: 70 */
     uint32_t share_min_percent; /* of the flash: what others cannot take from it */
     uint32_t share_max_percent; /* what it may take; 0: 100 */
+    struct ranges pins;         /* blocks that stay on flash, see pin.c */
     uint64_t stall_timeout_ns;  /* -ENOSPC for a write that waited so long for space while the
                                    backing store fails; 0: 30 s */
 };
@@ -332,8 +335,9 @@ struct shard_status {
     uint64_t watermark, durable_lsn, next_lsn;
     uint64_t slots_total, slots_used, slots_dirty, slots_lost, frames_used, frames_total;
     uint64_t segments_total, segments_free, segments_retired;
-    uint64_t memory_bytes; /* all but the RAM tier's data and: */
-    uint64_t buffer_bytes; /* data of destaging and reclaim on its way */
+    uint64_t slots_pinned, slots_pinned_max; /* in pinned ranges; those that pins hold at most */
+    uint64_t memory_bytes;                   /* all but the RAM tier's data and: */
+    uint64_t buffer_bytes;                   /* data of destaging and reclaim on its way */
     uint64_t recovery_entries;
     uint64_t stalled_pieces;
     bool flash_failed;
@@ -369,6 +373,8 @@ void shard_destage_all(struct shard *shard, uint16_t volume);
 uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t volume);
 uint64_t shard_flash_blocks(const struct shard *shard,
                             uint16_t volume); /* on flash, dirty or not */
+uint64_t shard_pinned_blocks(const struct shard *shard, uint16_t volume); /* of these, pinned */
+struct ranges shard_volume_pins(const struct shard *shard, uint16_t volume);
 
 /* Of the dirty blocks, those that the backing store was not sent: neither written to it, if only into
  * its volatile cache, nor on their way as part of a write that is not acknowledged before they are.

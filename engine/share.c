@@ -7,28 +7,33 @@
  *   at its minimum,  -> blocks enter flash when they were used again, whatever the others' are, and
  *   or below            none of them goes when room is made
  *
- * Blocks are counted on flash, clean and dirty; RAM is shared freely.
+ * Blocks are counted on flash, clean and dirty; RAM is shared freely.  Minimums of more than
+ * PROMISED_MAX_PERCENT in sum are scaled down to that.  Pinned blocks (pin.c) are owed to
+ * their volumes, too, whatever these have.
  */
 #include "engine/share.h"
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 
-/* More in sum is promised to all in proportion: the log needs room to go round. */
-#define PROMISED_MAX_PERCENT 80u
-#define DIRTY_LEAST_PERCENT  5u
-#define DIRTY_MOST_PERCENT   95u
-
-void share_add(struct shard *shard, uint64_t key)
+static struct shard_volume *volume_of(const struct shard *shard, uint32_t id)
 {
-    struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
+    return shard_volume_any(shard, key_volume(slot_key(&shard->slots[id])));
+}
 
+void share_add(struct shard *shard, uint32_t id)
+{
+    struct shard_volume *volume = volume_of(shard, id);
+
+    pin_add(shard, id);
     if (volume)
         volume->live++;
 }
 
-void share_take(struct shard *shard, uint64_t key)
+void share_take(struct shard *shard, uint32_t id)
 {
-    struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
+    struct shard_volume *volume = volume_of(shard, id);
 
+    pin_take(shard, id);
     if (volume && volume->live > 0)
         volume->live--;
 }
@@ -54,6 +59,7 @@ void share_set(struct shard *shard)
             promised += shard->volumes[i].policy.share_min_percent;
     scale = promised > PROMISED_MAX_PERCENT ? promised : PROMISED_MAX_PERCENT;
     shard->shares = false;
+    shard->promised = 0;
     for (uint32_t i = 0; i < shard->volume_count; i++) {
         struct shard_volume *volume = &shard->volumes[i];
         uint32_t least = volume->policy.present ? volume->policy.share_min_percent : 0;
@@ -67,7 +73,8 @@ void share_set(struct shard *shard)
                                           : DIRTY_MOST_PERCENT - others;
         if (volume->dirty_limit_percent > most)
             volume->dirty_limit_percent = most;
-        shard->shares |= least > 0 || most < 100;
+        shard->promised += volume->share_min;
+        shard->shares |= least > 0 || most < 100 || volume->policy.pins.count > 0;
     }
 }
 
@@ -104,19 +111,24 @@ void share_spare(const struct shard *shard, struct share_spare *spare)
             volume->live > volume->share_min ? (uint32_t)(volume->live - volume->share_min) : 0;
         if (volume->share_min == 0)
             spare->blocks[i] = UINT32_MAX;
+        spare->pinned[i] = (uint32_t)pin_excess(shard, volume);
     }
 }
 
 bool share_spare_take(const struct shard *shard, struct share_spare *spare, uint64_t key)
 {
     const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
-    uint32_t *left;
+    uint32_t *left, *pinned;
+    bool is_pinned;
 
     if (!shard->shares || !volume)
         return true;
     left = &spare->blocks[volume - shard->volumes];
-    if (*left == 0)
+    pinned = &spare->pinned[volume - shard->volumes];
+    is_pinned = pin_holds(shard, key);
+    if (*left == 0 || (is_pinned && *pinned == 0))
         return false;
     *left -= *left != UINT32_MAX;
+    *pinned -= is_pinned;
     return true;
 }

@@ -9,6 +9,7 @@
  *
  * A piece that merges or goes around is *active*: later writes of its blocks wait in `blocked`.
  */
+#include "engine/pin.h"
 #include "engine/shard-private.h"
 
 #define STALL_TIMEOUT_NS  UINT64_C(30000000000)
@@ -174,9 +175,11 @@ void write_stall(struct shard *shard, struct piece *piece)
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume)
 {
     uint32_t percent = volume->policy.dirty_max_percent ? volume->policy.dirty_max_percent : 70;
+    uint64_t high;
 
     percent = percent < volume->dirty_limit_percent ? percent : volume->dirty_limit_percent;
-    return shard_capacity(shard) * percent / 100;
+    high = shard_capacity(shard) * percent / 100;
+    return shard->pinned == 0 || high < pin_leaves(shard) ? high : pin_leaves(shard);
 }
 
 static bool volume_full(const struct shard *shard, const struct piece *piece)

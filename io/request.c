@@ -236,6 +236,8 @@ static void fill_read(struct request *request, struct request_piece *own)
                       (request->offset & ~(uint64_t)(BLOCK_BYTES - 1));
     if (request->no_fill)
         own->piece.flags |= PIECE_NO_FILL;
+    if (request->beyond)
+        own->piece.flags |= PIECE_BEYOND;
     if (request->sequential)
         own->piece.flags |= PIECE_SEQUENTIAL;
     if (request->pieces == NULL)
@@ -557,7 +559,7 @@ void request_submit(struct request *request)
     request->parts = 0;
     request->flash_failed = false;
     request->flush_timer.armed = false;
-    request->sequential = false;
+    request->sequential = request->beyond = false;
     request->received_ns = core->now_ns;
     request->no_fill =
         atomic_load_explicit(&volume->fill_paused_until_ns, memory_order_relaxed) > core->now_ns;
@@ -580,7 +582,7 @@ void request_submit(struct request *request)
         uint64_t run =
             stream_note(&own->streams, request->offset, request->length, &request->sequential);
 
-        request->no_fill |=
+        request->beyond =
             volume->sequential_cutoff_bytes != 0 && run > volume->sequential_cutoff_bytes;
     }
     assert(request->op != REQUEST_WRITE || request->buffer != NULL);

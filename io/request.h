@@ -88,7 +88,8 @@ struct request {
     uint8_t tier;                        /* enum latency_tier: the slowest so far */
     bool first_taken;                    /* `first` is in use */
     bool flash_failed;                   /* FLUSH: that of the flash did */
-    bool no_fill;                        /* of a stream past the cutoff, or filling is paused */
+    bool no_fill;                        /* filling is paused */
+    bool beyond;                         /* of a stream past the cutoff */
     bool sequential;                     /* of a run */
     uint8_t parts;                       /* CACHE: parts of the buffer in use, one bit each */
     struct request_piece *pieces, *last; /* READ: all of them; else those under way */

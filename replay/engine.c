@@ -229,7 +229,7 @@ static void engine_request(struct replay *replay, const struct trace_request *re
 
         flags |= is_run ? PIECE_SEQUENTIAL : 0;
         if (engine->config.cutoff_bytes != 0 && run > engine->config.cutoff_bytes)
-            flags |= PIECE_NO_FILL;
+            flags |= PIECE_BEYOND;
     }
     for (; first < end; first = next) {
         next = (first | (REGION_BLOCKS - 1)) + 1;

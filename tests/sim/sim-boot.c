@@ -279,6 +279,7 @@ void sim_boot_policy(struct sim_world *world, uint32_t v, uint32_t index)
         .dirty_max_percent = world->config.volumes[v].dirty_max_percent,
         .share_min_percent = world->config.volumes[v].share_min_percent,
         .share_max_percent = world->config.volumes[v].share_max_percent,
+        .pins = world->config.volumes[v].pins[volume->mode % 2],
     };
 
     if (!volume->gone)

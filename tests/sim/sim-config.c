@@ -242,6 +242,25 @@ static void choose_shares(struct sim_config *config, uint64_t seed)
     }
 }
 
+static void choose_pins(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 10);
+
+    if (sim_random_percent(&random, 85))
+        return;
+    for (uint32_t i = 0; i < 2 * config->volume_count; i++) {
+        struct sim_volume_config *volume = &config->volumes[i / 2];
+        uint32_t blocks = (uint32_t)(volume->bytes / BLOCK_BYTES) + 1;
+
+        for (uint32_t k = PICK(&random, 0, 1, 1, 3); k > 0; k--) {
+            uint64_t first = sim_random_below(&random, blocks);
+            uint64_t count = PICK(&random, 1, 64, 400, SIM_BLOCKS_MAX);
+
+            ranges_add(&volume->pins[i % 2], first, first + count);
+        }
+    }
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -278,4 +297,5 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_changes(config, seed);
     choose_shares(config, seed);
     choose_drops(config, seed);
+    choose_pins(config, seed);
 }

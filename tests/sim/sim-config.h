@@ -34,6 +34,7 @@ struct sim_volume_config {
     uint8_t mode;
     bool atomic_blocks, ordered;
     uint32_t dirty_max_percent, share_min_percent, share_max_percent;
+    struct ranges pins[2]; /* in even and in odd modes: they change with the mode */
     struct disk_traits backing;
 };
 
