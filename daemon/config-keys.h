@@ -9,6 +9,7 @@
  *              percent: low to high           duration: low to high ms    toggle: true or false
  *              choice: one of choices         numbers: list, each low to high
  *              texts: list of strings, each low to high bytes
+ *              ranges: a string of ranges, or a list of such, high ranges at most
  *   choices    words separated by "|", in the order of the enumeration they stand for
  *   fallback   the value of a key that is not given; NULL: it must be given; "": there is none
  */
@@ -68,27 +69,31 @@
     X(verify_clients, toggle, 0, 0, NULL, "false",                                            \
       "whether clients need a certificate signed by ca-cert.pem, unless they have a key")
 
-#define CONFIG_VOLUME_KEYS(X)                                                                    \
-    X(name, text, 1, 127, NULL, NULL,                                                            \
-      "name of the volume and of its NBD export: letters, digits and . _ - + : @")               \
-    X(backing, text, 1, 4095, NULL, NULL, "block device, file or NBD URI that is cached")        \
-    X(mode, choice, 0, 0, "write-back|write-through|write-around|pass-through", "write-through", \
-      "when a write is acknowledged, and what is cached")                                        \
-    X(read_only, toggle, 0, 0, NULL, "false", "refuse writes of clients")                        \
-    X(ublk, number, 0, 1048575, NULL, "",                                                        \
-      "number N of the block device /dev/ublkbN of the volume; none unless it is given")         \
-    X(nbd, toggle, 0, 0, NULL, "true", "export the volume over NBD")                             \
-    X(destage, choice, 0, 0, "sorted|ordered", "sorted",                                         \
-      "order of writing dirty data back: the fastest, or so that the backing store alone is "    \
-      "always what a disk could have left; \"ordered\" needs mode write-back")                   \
-    X(dirty_max, percent, 1, 95, NULL, "50",                                                     \
-      "share of the cache that dirty data may take before writers are slowed down")              \
-    X(sequential_cutoff, size, 0, CONFIG_TIB, NULL, "4M",                                        \
-      "sequential reads and writes beyond this go around the cache; \"0\" for never")            \
-    X(share_min, percent, 0, 100, NULL, "0",                                                     \
-      "share of the flash that other volumes cannot take from it")                               \
-    X(share_max, percent, 1, 100, NULL, "100", "share of the flash that it may take")            \
-    X(backing_timeout, duration, 100, 86400000, NULL, "30s",                                     \
+#define CONFIG_VOLUME_KEYS(X)                                                                      \
+    X(name, text, 1, 127, NULL, NULL,                                                              \
+      "name of the volume and of its NBD export: letters, digits and . _ - + : @")                 \
+    X(backing, text, 1, 4095, NULL, NULL, "block device, file or NBD URI that is cached")          \
+    X(mode, choice, 0, 0, "write-back|write-through|write-around|pass-through", "write-through",   \
+      "when a write is acknowledged, and what is cached")                                          \
+    X(read_only, toggle, 0, 0, NULL, "false", "refuse writes of clients")                          \
+    X(ublk, number, 0, 1048575, NULL, "",                                                          \
+      "number N of the block device /dev/ublkbN of the volume; none unless it is given")           \
+    X(nbd, toggle, 0, 0, NULL, "true", "export the volume over NBD")                               \
+    X(destage, choice, 0, 0, "sorted|ordered", "sorted",                                           \
+      "order of writing dirty data back: the fastest, or so that the backing store alone is "      \
+      "always what a disk could have left; \"ordered\" needs mode write-back")                     \
+    X(dirty_max, percent, 1, 95, NULL, "50",                                                       \
+      "share of the cache that dirty data may take before writers are slowed down")                \
+    X(sequential_cutoff, size, 0, CONFIG_TIB, NULL, "4M",                                          \
+      "what is read in sequence beyond this does not enter the cache; \"0\" for no limit; writes " \
+      "are acknowledged by the flash, sequential or not")                                          \
+    X(share_min, percent, 0, 100, NULL, "0",                                                       \
+      "share of the flash that other volumes cannot take from it")                                 \
+    X(share_max, percent, 1, 100, NULL, "100", "share of the flash that it may take")              \
+    X(pin, ranges, 0, RANGES_MAX, NULL, "none",                                                    \
+      "ranges that stay on flash once they are there, and get there when they are read; all pins " \
+      "together take half of the flash at most")                                                   \
+    X(backing_timeout, duration, 100, 86400000, NULL, "30s",                                       \
       "time after which a request to the backing store has failed")
 
 #endif

@@ -16,8 +16,19 @@
 #include "common/duration.h"
 #include "common/size.h"
 #include "daemon/suggest.h"
+#include "engine/format.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+
+static uint64_t round_down(uint64_t value, uint64_t unit)
+{
+    return value / unit * unit;
+}
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return round_down(value + unit - 1, unit);
+}
 
 /* What the file has for one plain value. */
 struct raw {
@@ -108,6 +119,11 @@ static void print_wanted(FILE *to, const struct config_key *key)
                 key->high);
         break;
     case CONFIG_TEXTS: fputs("give a list of strings, such as ( \"one\", \"two\" )", to); break;
+    case CONFIG_RANGES:
+        fprintf(to,
+                "give ranges such as \"0-1G\" or \"10G+512M\", %" PRId64 " at most, or \"none\"",
+                key->high);
+        break;
     }
 }
 
@@ -293,6 +309,36 @@ static int read_choice(const struct config_key *key, const struct raw *raw, void
     return -EINVAL;
 }
 
+/* Adds to the field; what begins or ends within a block has all of it. */
+static int add_ranges(const struct raw *raw, config_ranges *field)
+{
+    struct ranges exact = {0}, all = *field;
+    int error;
+
+    if (raw->text == NULL)
+        return -EPROTOTYPE;
+    error = ranges_parse(&exact, raw->text);
+    for (uint32_t i = 0; i < exact.count && !error; i++) {
+        uint64_t end = exact.list[i].end;
+
+        end = end > UINT64_MAX - BLOCK_BYTES ? UINT64_MAX : round_up(end, BLOCK_BYTES);
+        error = ranges_add(&all, round_down(exact.list[i].first, BLOCK_BYTES), end);
+    }
+    if (!error)
+        *field = all;
+    return error;
+}
+
+static int read_ranges(const struct raw *raw, config_ranges *field)
+{
+    struct ranges ranges = {0};
+    int error = add_ranges(raw, &ranges);
+
+    if (!error)
+        *field = ranges;
+    return error;
+}
+
 static int read_plain(const struct config_key *key, const struct raw *raw, void *field)
 {
     switch (key->type) {
@@ -303,6 +349,7 @@ static int read_plain(const struct config_key *key, const struct raw *raw, void 
     case CONFIG_DURATION: return read_duration(key, raw, field);
     case CONFIG_TOGGLE: return read_toggle(key, raw, field);
     case CONFIG_CHOICE: return read_choice(key, raw, field);
+    case CONFIG_RANGES: return read_ranges(raw, field);
     default: return -EPROTOTYPE;
     }
 }
@@ -321,6 +368,7 @@ static void refuse_plain(const struct config_key *key, const config_setting_t *s
     else if (raw->text != NULL)
         snprintf(what, sizeof(what), "\"%.100s\" is %s", raw->text,
                  error == -ERANGE           ? "out of range"
+                 : error == -ENOSPC         ? "more than fits"
                  : key->type == CONFIG_SIZE ? "not a size"
                                             : "not possible");
     else
@@ -375,6 +423,19 @@ static void read_texts(const struct config_key *key, const config_setting_t *set
     }
 }
 
+static void read_ranges_list(const struct config_key *key, const config_setting_t *setting,
+                             config_ranges *ranges, const char *path, struct config_report *report)
+{
+    for (unsigned i = 0; i < (unsigned)config_setting_length(setting); i++) {
+        config_setting_t *element = config_setting_get_elem(setting, i);
+        struct raw raw = raw_of(element);
+        int error = add_ranges(&raw, ranges);
+
+        if (error)
+            refuse_plain(key, element, &raw, path, report, error);
+    }
+}
+
 /* ---- public --------------------------------------------------------------------------------- */
 
 void config_value_read(const struct config_key *key, const config_setting_t *setting, void *field,
@@ -390,6 +451,10 @@ void config_value_read(const struct config_key *key, const config_setting_t *set
             read_numbers(key, setting, field, path, report);
         else
             read_texts(key, setting, field, path, report);
+        return;
+    }
+    if (key->type == CONFIG_RANGES && is_list(setting)) {
+        read_ranges_list(key, setting, field, path, report);
         return;
     }
     /* An empty text as a number is the fallback's alone. */
@@ -421,7 +486,10 @@ int config_value_parse(const struct config_key *key, const char *text, void *fie
     print_wanted(to, key);
     fclose(to);
     snprintf(why, why_bytes, "\"%.100s\" is %s; %s", text,
-             error == -ERANGE ? "out of range" : "not possible", wanted);
+             error == -ERANGE   ? "out of range"
+             : error == -ENOSPC ? "more than fits"
+                                : "not possible",
+             wanted);
     return error;
 }
 
@@ -451,6 +519,7 @@ const char *config_value_print(const struct config_key *key, const void *field,
         choices_split(&choices, key->choices);
         snprintf(text, CONFIG_VALUE_BYTES, "%s", choices.word[*(const config_choice *)field]);
         break;
+    case CONFIG_RANGES: return ranges_print(text, field);
     default: break; /* no plain value, or a text as long as it likes */
     }
     return text;

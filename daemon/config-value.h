@@ -3,6 +3,7 @@
 #ifndef DAEMON_CONFIG_VALUE_H
 #define DAEMON_CONFIG_VALUE_H
 
+#include "common/ranges.h"
 #include "daemon/config-report.h"
 #include "daemon/config.h"
 
@@ -20,7 +21,7 @@ int config_value_parse(const struct config_key *key, const char *text, void *fie
                        size_t why_bytes);
 
 /* The value in the form that config_value_parse takes; "" for a plain value that is not given. */
-#define CONFIG_VALUE_BYTES 64
+#define CONFIG_VALUE_BYTES RANGES_TEXT_BYTES
 const char *config_value_print(const struct config_key *key, const void *field,
                                char text[CONFIG_VALUE_BYTES]);
 

@@ -31,6 +31,7 @@
 #define type_choice   CONFIG_CHOICE
 #define type_numbers  CONFIG_NUMBERS
 #define type_texts    CONFIG_TEXTS
+#define type_ranges   CONFIG_RANGES
 
 #define KEY(group, key, type, low, high, choices, fallback, text) \
     {#key, type_##type, low, high, choices, fallback, text, offsetof(struct config_##group, key)},

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "common/ranges.h"
 #include "daemon/config-keys.h"
 
 /* ---- types of values, by the names that config-keys.h uses --------------------------------- */
@@ -36,6 +37,7 @@ typedef bool config_toggle;
 typedef unsigned config_choice; /* index into the choices */
 typedef struct config_numbers config_numbers;
 typedef struct config_texts config_texts;
+typedef struct ranges config_ranges; /* bytes, multiples of 4096 */
 
 #define CONFIG_FIELD(key, type, low, high, choices, fallback, text) config_##type key;
 
@@ -105,6 +107,7 @@ enum config_type {
     CONFIG_CHOICE,
     CONFIG_NUMBERS,
     CONFIG_TEXTS,
+    CONFIG_RANGES,
 };
 
 struct config_key {

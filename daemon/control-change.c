@@ -58,24 +58,33 @@ json_t *control_resume_fill(struct control_verbs *verbs, const json_t *request)
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
-/* The range that a request names, or the whole volume.  NULL, or why not. */
-static const char *range_of(const json_t *request, struct job_config *config)
+const char *control_range_of(const json_t *request, uint64_t bytes, uint64_t *range_offset,
+                             uint64_t *range_length)
 {
     const json_t *offset = json_object_get(request, "offset");
     const json_t *length = json_object_get(request, "length");
-    uint64_t bytes = config->volume->bytes, end;
 
-    config->offset = 0;
-    config->length = bytes;
+    *range_offset = 0;
+    *range_length = bytes;
     if (offset == NULL && length == NULL)
         return NULL;
     if (!json_is_integer(offset) || !json_is_integer(length) || json_integer_value(offset) < 0 ||
         json_integer_value(length) <= 0)
         return "a range is an offset and a length in bytes";
-    config->offset = (uint64_t)json_integer_value(offset);
-    config->length = (uint64_t)json_integer_value(length);
-    if (config->offset > bytes || config->length > bytes - config->offset)
+    *range_offset = (uint64_t)json_integer_value(offset);
+    *range_length = (uint64_t)json_integer_value(length);
+    if (*range_offset > bytes || *range_length > bytes - *range_offset)
         return "the range is not within the volume";
+    return NULL;
+}
+
+static const char *range_of(const json_t *request, struct job_config *config)
+{
+    uint64_t bytes = config->volume->bytes, end;
+    const char *wrong = control_range_of(request, bytes, &config->offset, &config->length);
+
+    if (wrong != NULL)
+        return wrong;
     end = config->offset + config->length;
     if (config->discard &&
         (config->offset % BLOCK_BYTES != 0 || (end % BLOCK_BYTES != 0 && end != bytes)))

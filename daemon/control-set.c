@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Control request "set": a volume's policy at run time. */
+/* Control requests "set", "pin" and "unpin": a volume's policy at run time. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,13 +13,15 @@
 #define WHY_BYTES 800
 
 /* The volume's keys as they are in use. */
-static struct config_volume in_use(const struct config_volume *file, const struct volume *volume)
+static struct config_volume in_use(const struct service *service, const struct config_volume *file,
+                                   const struct volume *volume)
 {
     struct config_volume now = *file;
 
     now.mode = volume->mode;
     now.dirty_max = volume->dirty_max_percent;
     now.sequential_cutoff = volume->sequential_cutoff_bytes;
+    cache_volume_pins(service->cache, volume, &now.pin);
     return now;
 }
 
@@ -46,8 +48,8 @@ static const struct config_key *key_of(const struct service *service, const char
     meant = suggest(name, words, count);
     snprintf(why, WHY_BYTES, "\"%.80s\" is no key of a volume; %s%s%s", name,
              meant != NULL ? "did you mean \""
-                           : "those that can be set are mode, dirty_max and "
-                             "sequential_cutoff",
+                           : "those that can be set are mode, dirty_max, "
+                             "sequential_cutoff and pin",
              meant != NULL ? meant : "", meant != NULL ? "\"?" : "");
     return NULL;
 }
@@ -63,9 +65,10 @@ static bool fits(const struct config_volume *wanted, char *why)
     return false;
 }
 
-static json_t *keys_json(const struct config_volume *file, const struct volume *volume)
+static json_t *keys_json(const struct service *service, const struct config_volume *file,
+                         const struct volume *volume)
 {
-    struct config_volume now = in_use(file, volume);
+    struct config_volume now = in_use(service, file, volume);
     json_t *keys = json_object();
 
     for (unsigned i = 0; i < config_group_volume.key_count; i++) {
@@ -86,7 +89,7 @@ static json_t *answer(struct service *service, const struct config_volume *file,
                       const struct volume *volume)
 {
     return control_success(json_pack("{s:s, s:o, s:o}", "volume", volume->name, "keys",
-                                     keys_json(file, volume), "transition",
+                                     keys_json(service, file, volume), "transition",
                                      transition_json(service->transitions, volume)));
 }
 
@@ -97,6 +100,7 @@ static void put_in_force(struct service *service, struct volume *volume,
                                        .dirty_max_percent = wanted->dirty_max,
                                        .share_min_percent = wanted->share_min,
                                        .share_max_percent = wanted->share_max,
+                                       .pins = wanted->pin,
                                        .sequential_cutoff_bytes = wanted->sequential_cutoff};
     uint8_t from = volume->mode;
 
@@ -107,6 +111,35 @@ static void put_in_force(struct service *service, struct volume *volume,
         transition_begin(service->transitions, volume, from);
 }
 
+/* Makes durable and puts in force what `wanted` has of `key`. */
+static json_t *change(struct service *service, const struct config_volume *file,
+                      struct volume *volume, const struct config_key *key,
+                      const struct config_volume *wanted, const char *what)
+{
+    char value[CONFIG_VALUE_BYTES], why[WHY_BYTES];
+
+    config_value_print(key, (const char *)wanted + key->offset, value);
+    if (settings_put(service->settings, file, key, value, why, sizeof(why)) != 0)
+        return control_refusal(what, why);
+    put_in_force(service, volume, wanted, key->name, value);
+    return answer(service, file, volume);
+}
+
+/* The volume that a request must name; NULL: *refusal is the reply. */
+static struct volume *volume_of(struct control_verbs *verbs, const json_t *request,
+                                const char *verb, const struct config_volume **file,
+                                json_t **refusal)
+{
+    struct volume *volume;
+
+    if (!control_volume_of(verbs, request, verb, &volume, refusal))
+        return NULL;
+    *file = volume != NULL ? service_volume_config(verbs->service, volume->name) : NULL;
+    if (*file == NULL)
+        *refusal = control_refusal(verb, "it names no volume");
+    return *file != NULL ? volume : NULL;
+}
+
 json_t *control_set(struct control_verbs *verbs, const json_t *request)
 {
     struct service *service = verbs->service;
@@ -115,15 +148,12 @@ json_t *control_set(struct control_verbs *verbs, const json_t *request)
     const struct config_volume *file;
     struct config_volume wanted;
     const struct config_key *key;
-    struct volume *volume;
-    json_t *refusal;
-    char value[CONFIG_VALUE_BYTES], what[160], why[WHY_BYTES];
+    json_t *refusal = NULL;
+    struct volume *volume = volume_of(verbs, request, "set", &file, &refusal);
+    char what[160], why[WHY_BYTES];
 
-    if (!control_volume_of(verbs, request, "set", &volume, &refusal))
+    if (volume == NULL)
         return refusal;
-    file = volume != NULL ? service_volume_config(service, volume->name) : NULL;
-    if (file == NULL)
-        return control_refusal("set", "it names no volume");
     if (name == NULL)
         return answer(service, file, volume);
     snprintf(what, sizeof(what), "set %.128s", volume->name);
@@ -133,13 +163,55 @@ json_t *control_set(struct control_verbs *verbs, const json_t *request)
     if (key == NULL)
         return control_refusal(what, why);
     snprintf(what, sizeof(what), "set %.100s %s", volume->name, name);
-    wanted = in_use(file, volume);
+    wanted = in_use(service, file, volume);
     if (config_value_parse(key, text, (char *)&wanted + key->offset, why, sizeof(why)) != 0 ||
         !fits(&wanted, why))
         return control_refusal(what, why);
-    config_value_print(key, (char *)&wanted + key->offset, value);
-    if (settings_put(service->settings, file, key, value, why, sizeof(why)) != 0)
+    return change(service, file, volume, key, &wanted, what);
+}
+
+/* ---- pin and unpin ------------------------------------------------------------------------ */
+
+static json_t *change_pins(struct control_verbs *verbs, const json_t *request, const char *verb)
+{
+    struct service *service = verbs->service;
+    const struct config_volume *file;
+    struct config_volume wanted;
+    json_t *refusal = NULL;
+    struct volume *volume = volume_of(verbs, request, verb, &file, &refusal);
+    uint64_t offset, length, end;
+    const char *wrong;
+    char what[160], why[WHY_BYTES];
+    int error;
+
+    if (volume == NULL)
+        return refusal;
+    snprintf(what, sizeof(what), "%s %.128s", verb, volume->name);
+    wrong = control_range_of(request, volume->bytes, &offset, &length);
+    if (wrong != NULL)
+        return control_refusal(what, wrong);
+    wanted = in_use(service, file, volume);
+    /* Up to the end of a volume means wherever that will be. */
+    end = offset + length == volume->bytes
+              ? UINT64_MAX
+              : (offset + length + BLOCK_BYTES - 1) & -(uint64_t)BLOCK_BYTES;
+    offset &= -(uint64_t)BLOCK_BYTES;
+    error = strcmp(verb, "pin") == 0 ? ranges_add(&wanted.pin, offset, end)
+                                     : ranges_remove(&wanted.pin, offset, end);
+    if (error) {
+        snprintf(why, sizeof(why), "these would be more than %u ranges; pin fewer and larger ones",
+                 RANGES_MAX);
         return control_refusal(what, why);
-    put_in_force(service, volume, &wanted, name, value);
-    return answer(service, file, volume);
+    }
+    return change(service, file, volume, key_of(service, "pin", volume->name, why), &wanted, what);
+}
+
+json_t *control_pin(struct control_verbs *verbs, const json_t *request)
+{
+    return change_pins(verbs, request, "pin");
+}
+
+json_t *control_unpin(struct control_verbs *verbs, const json_t *request)
+{
+    return change_pins(verbs, request, "unpin");
 }

@@ -213,6 +213,26 @@ static json_t *ublk_json(const struct service *service, const struct volume *vol
     return object;
 }
 
+static uint64_t pinned_bytes(struct service *service, const struct volume *volume)
+{
+    struct ranges pins;
+
+    cache_volume_pins(service->cache, volume, &pins);
+    return ranges_sum(&pins, volume->bytes);
+}
+
+static void pins_json(struct service *service, const struct volume *volume, json_t *json)
+{
+    char text[RANGES_TEXT_BYTES];
+    struct ranges pins;
+
+    cache_volume_pins(service->cache, volume, &pins);
+    json_object_set_new(json, "pin", json_string(ranges_print(text, &pins)));
+    json_object_set_new(json, "pinned_bytes", number(ranges_sum(&pins, volume->bytes)));
+    json_object_set_new(json, "pinned_flash_bytes",
+                        number(cache_pinned_blocks(service->cache, volume->id) << BLOCK_SHIFT));
+}
+
 static json_t *volume_json(struct service *service, struct volume *volume)
 {
     struct counters counters;
@@ -245,6 +265,7 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     json_object_set_new(json, "share_min_percent", number(volume->share_min_percent));
     json_object_set_new(json, "share_max_percent", number(volume->share_max_percent));
     json_object_set_new(json, "sequential_cutoff_bytes", number(volume->sequential_cutoff_bytes));
+    pins_json(service, volume, json);
     fill_pause_json(volume, json);
     if (cache_epochs(service->cache, volume, &epochs)) {
         json_object_set_new(json, "backing_consistent", json_boolean(epochs.consistent));
@@ -385,6 +406,23 @@ json_t *control_nbd(const struct service *service)
     return object;
 }
 
+/* All volumes together. */
+static json_t *all_pins_json(struct service *service, const struct shard_status *status)
+{
+    uint64_t wanted = 0, most = status->slots_pinned_max << BLOCK_SHIFT;
+    const char *advice = "";
+    struct volume *volume;
+
+    for (unsigned i = 0; (volume = volume_at(service->cache, i)) != NULL; i++)
+        wanted += pinned_bytes(service, volume);
+    if (wanted > most)
+        advice = "the pinned ranges are larger than what may be pinned; what is beyond that counts "
+                 "as any other data: pin less";
+    return json_pack("{s:o, s:o, s:o, s:s}", "bytes", number(wanted), "flash_bytes",
+                     number(status->slots_pinned << BLOCK_SHIFT), "max_bytes", number(most),
+                     "advice", advice);
+}
+
 static json_t *notices_json(const struct cache_facts *facts)
 {
     json_t *object = json_object();
@@ -413,7 +451,7 @@ json_t *control_status(struct service *service)
     cache_facts(service->cache, &facts);
     return json_pack(
         "{s:s, s:i, s:s, s:f, s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:f, s:b, s:o}, "
-        "s:{s:o, s:f, s:o, s:o}, s:b, s:o, s:o, s:o, s:o}",
+        "s:{s:o, s:f, s:o, s:o}, s:b, s:o, s:o, s:o, s:o, s:o}",
         "version", PACKAGE_VERSION, "pid", (int)getpid(), "state",
         service_state_name((enum service_state)atomic_load(&service->state)), "uptime_seconds",
         control_uptime_seconds(service), "config", service->config_path, "control",
@@ -426,6 +464,6 @@ json_t *control_status(struct service *service)
         (double)status.memory_bytes / (double)(status.slots_total ? status.slots_total : 1),
         "buffer_bytes", number(status.buffer_bytes), "stalled_writes",
         number(status.stalled_pieces), "buffers_registered", (int)facts.buffers_registered,
-        "notices", notices_json(&facts), "nbd", control_nbd(service), "volumes",
-        control_volumes(service), "jobs", control_jobs(service));
+        "notices", notices_json(&facts), "pins", all_pins_json(service, &status), "nbd",
+        control_nbd(service), "volumes", control_volumes(service), "jobs", control_jobs(service));
 }

@@ -229,6 +229,8 @@ json_t *control_answer(struct control_verbs *verbs, const json_t *request)
         {"flush", answer_flush},
         {"shutdown", answer_shutdown},
         {"set", control_set},
+        {"pin", control_pin},
+        {"unpin", control_unpin},
         {"pause-fill", control_pause_fill},
         {"resume-fill", control_resume_fill},
         {"prefetch", control_prefetch},

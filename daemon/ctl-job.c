@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blkcachectl prefetch and invalidate. */
+/* blkcachectl verbs for a range of a volume: prefetch and invalidate, which are jobs, pin and unpin. */
 #include <stdio.h>
 #include <string.h>
 
@@ -172,4 +172,30 @@ enum ctl_exit ctl_invalidate_run(struct ctl *ctl, const struct ctl_verb *verb, i
     }
     json_decref(job);
     return result;
+}
+
+/* ---- pin and unpin ------------------------------------------------------------------------- */
+
+enum ctl_exit ctl_pin_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
+{
+    json_t *request, *answer, *keys;
+    enum ctl_exit failed;
+
+    if (ctl_option(ctl, verb, argc, argv, NULL) != -1)
+        return CTL_USAGE;
+    request = json_pack("{s:s}", "verb", verb->name);
+    if (!take_range(verb, argc, argv, request)) {
+        json_decref(request);
+        return CTL_USAGE;
+    }
+    failed = ctl_ask_once(ctl, request, &answer);
+    if (failed)
+        return failed;
+    if (ctl->json)
+        return ctl_print_json(answer);
+    keys = json_object_get(answer, "keys");
+    printf("%s: pinned: %s\n", ctl_text(answer, "volume"),
+           ctl_text(json_object_get(keys, "pin"), "value"));
+    json_decref(answer);
+    return CTL_DONE;
 }

@@ -113,6 +113,21 @@ static void print_paused(const json_t *volumes, const char *indent)
     }
 }
 
+static void print_pins(const json_t *volumes, const char *indent)
+{
+    char all[SIZE_TEXT_BYTES], on_flash[SIZE_TEXT_BYTES];
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(volumes, i, volume)
+    {
+        if (ctl_number(volume, "pinned_bytes") > 0)
+            printf("%s%s: pinned %s, %s of %s on flash\n", indent, ctl_text(volume, "name"),
+                   ctl_text(volume, "pin"), size_of(on_flash, volume, "pinned_flash_bytes"),
+                   size_of(all, volume, "pinned_bytes"));
+    }
+}
+
 /* What is on its way to the mode that was asked for. */
 static void print_transitions(const json_t *volumes, const char *indent)
 {
@@ -155,6 +170,7 @@ static void print_volumes(const json_t *volumes, const char *indent)
     volume_rows(&table, volumes);
     table_end(&table, indent, stdout);
     print_paused(volumes, indent);
+    print_pins(volumes, indent);
     print_transitions(volumes, indent);
     print_ordered(volumes, indent);
 }
@@ -180,8 +196,9 @@ static void print_flash(const json_t *status)
     const json_t *flash = json_object_get(status, "flash");
     const json_t *segments = json_object_get(flash, "segments");
     const json_t *ram = json_object_get(status, "ram");
+    const json_t *pins = json_object_get(status, "pins");
     uint64_t capacity = ctl_number(flash, "capacity_bytes");
-    char one[SIZE_TEXT_BYTES], other[SIZE_TEXT_BYTES];
+    char one[SIZE_TEXT_BYTES], other[SIZE_TEXT_BYTES], most[SIZE_TEXT_BYTES];
 
     printf("  flash     %s, %s, %s", ctl_text(flash, "path"), size_of(one, flash, "bytes"),
            ctl_text(flash, "state"));
@@ -195,6 +212,11 @@ static void print_flash(const json_t *status)
     printf("            %s used (%u %%), %s dirty (%u %%)\n", size_of(one, flash, "used_bytes"),
            percent(ctl_number(flash, "used_bytes"), capacity), size_of(other, flash, "dirty_bytes"),
            percent(ctl_number(flash, "dirty_bytes"), capacity));
+    if (ctl_number(pins, "bytes") > 0)
+        printf("            %s of %s pinned are there, %s may be%s%s\n",
+               size_of(one, pins, "flash_bytes"), size_of(other, pins, "bytes"),
+               size_of(most, pins, "max_bytes"), *ctl_text(pins, "advice") ? ";\n            " : "",
+               ctl_text(pins, "advice"));
     printf("  ram       %s of %s used", size_of(one, ram, "used_bytes"),
            size_of(other, ram, "bytes"));
     printf(", %s of metadata (%.1f bytes per block of flash)\n",

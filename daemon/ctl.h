@@ -45,6 +45,7 @@ enum ctl_exit ctl_mrc_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_events_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_prefetch_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_invalidate_run(struct ctl *, const struct ctl_verb *, int, char **);
+enum ctl_exit ctl_pin_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_pause_fill_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_resume_fill_run(struct ctl *, const struct ctl_verb *, int, char **);
 enum ctl_exit ctl_shutdown_run(struct ctl *, const struct ctl_verb *, int, char **);

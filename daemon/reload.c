@@ -157,6 +157,8 @@ static void change_settings(struct plan *plan, struct volume *volume)
 {
     struct config_volume wanted = *config_volume_find(plan->config, volume->name);
     struct volume_settings settings;
+    struct ranges pins;
+    char text[RANGES_TEXT_BYTES];
     uint8_t from = volume->mode;
 
     settings_apply(plan->service->settings, &wanted);
@@ -164,18 +166,22 @@ static void change_settings(struct plan *plan, struct volume *volume)
                                         .dirty_max_percent = wanted.dirty_max,
                                         .share_min_percent = wanted.share_min,
                                         .share_max_percent = wanted.share_max,
+                                        .pins = wanted.pin,
                                         .sequential_cutoff_bytes = wanted.sequential_cutoff};
+    cache_volume_pins(plan->service->cache, volume, &pins);
     if (settings.mode == volume->mode && settings.dirty_max_percent == volume->dirty_max_percent &&
         settings.share_min_percent == volume->share_min_percent &&
         settings.share_max_percent == volume->share_max_percent &&
-        settings.sequential_cutoff_bytes == volume->sequential_cutoff_bytes)
+        settings.sequential_cutoff_bytes == volume->sequential_cutoff_bytes &&
+        ranges_same(&settings.pins, &pins))
         return;
     log_notice("a volume's policy is changed", LOG_STR("volume", volume->name),
                LOG_STR("mode", transition_mode_name(settings.mode)),
                LOG_UINT("dirty_max", settings.dirty_max_percent),
                LOG_UINT("share_min", settings.share_min_percent),
                LOG_UINT("share_max", settings.share_max_percent),
-               LOG_UINT("sequential_cutoff", settings.sequential_cutoff_bytes));
+               LOG_UINT("sequential_cutoff", settings.sequential_cutoff_bytes),
+               LOG_STR("pin", ranges_print(text, &settings.pins)));
     cache_volume_set(plan->service->cache, volume, &settings);
     if (from != volume->mode)
         transition_begin(plan->service->transitions, volume, from);

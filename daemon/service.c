@@ -99,6 +99,7 @@ struct cache_volume_config service_cache_config(const struct config_volume *from
         .dirty_max_percent = from->dirty_max,
         .share_min_percent = from->share_min,
         .share_max_percent = from->share_max,
+        .pins = from->pin,
         .sequential_cutoff_bytes = from->sequential_cutoff,
         .backing_timeout_ns = from->backing_timeout,
         .discard_dirty = is_named(force->discard_dirty, force->discard_dirty_count, from->name),

@@ -25,7 +25,7 @@ struct settings {
 
 bool settings_may_change(const struct config_key *key)
 {
-    static const char *const keys[] = {"mode", "dirty_max", "sequential_cutoff"};
+    static const char *const keys[] = {"mode", "dirty_max", "sequential_cutoff", "pin"};
 
     for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (strcmp(keys[i], key->name) == 0)

@@ -28,6 +28,7 @@ struct cache_volume {
     struct attachment file;           /* in the state directory, as it is known to be */
     struct attach_plan plan;          /* for this start */
     bool backing_debt;                /* the backing store may hold unflushed writes */
+    struct ranges pins;               /* blocks; under change_lock once it is in service */
 
     /* The coordinator of its backing store's flushes, and the flush that runs. */
     struct flush_coordinator flush;

@@ -22,6 +22,8 @@ void cache_status(struct cache *cache, struct shard_status *sum)
         sum->slots_used += one.slots_used;
         sum->slots_dirty += one.slots_dirty;
         sum->slots_lost += one.slots_lost;
+        sum->slots_pinned += one.slots_pinned;
+        sum->slots_pinned_max += one.slots_pinned_max;
         sum->frames_used += one.frames_used;
         sum->frames_total += one.frames_total;
         sum->segments_total += one.segments_total;
@@ -92,6 +94,11 @@ uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume)
 uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume)
 {
     return sum_blocks(cache, volume, shard_flash_blocks);
+}
+
+uint64_t cache_pinned_blocks(struct cache *cache, uint16_t volume)
+{
+    return sum_blocks(cache, volume, shard_pinned_blocks);
 }
 
 uint64_t cache_owed_blocks(struct cache *cache, uint16_t volume)

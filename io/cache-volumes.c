@@ -158,6 +158,19 @@ static int check_backing(const struct cache_volume_config *config, const struct 
     return 0;
 }
 
+static struct ranges pins_of_bytes(const struct ranges *bytes)
+{
+    struct ranges pins = *bytes;
+
+    for (uint32_t i = 0; i < pins.count; i++) {
+        struct range *range = &pins.list[i];
+
+        range->first >>= BLOCK_SHIFT;
+        range->end = range->end == UINT64_MAX ? UINT64_MAX : range->end >> BLOCK_SHIFT;
+    }
+    return pins;
+}
+
 int cache_volume_create(struct cache *cache, const struct cache_volume_config *config,
                         struct cache_volume **created, char *why, size_t why_bytes)
 {
@@ -189,6 +202,7 @@ int cache_volume_create(struct cache *cache, const struct cache_volume_config *c
     volume->dirty_max_percent = config->dirty_max_percent;
     volume->share_min_percent = config->share_min_percent;
     volume->share_max_percent = config->share_max_percent;
+    own->pins = pins_of_bytes(&config->pins);
     own->force =
         (config->discard_dirty ? ATTACH_DISCARD : 0u) | (config->trust_flash ? ATTACH_TRUST : 0u);
     atomic_init(&volume->epoch, 1);
@@ -314,6 +328,7 @@ struct volume_policy cache_volume_policy(const struct cache *cache,
         .dirty_max_percent = own != NULL ? own->volume.dirty_max_percent : 0,
         .share_min_percent = own != NULL ? own->volume.share_min_percent : 0,
         .share_max_percent = own != NULL ? own->volume.share_max_percent : 0,
+        .pins = own != NULL ? own->pins : (struct ranges){0},
         .stall_timeout_ns = own != NULL ? own->volume.backing_timeout_ns : 0,
     };
 }
@@ -348,6 +363,7 @@ void cache_volume_set(struct cache *cache, struct volume *volume,
     volume->dirty_max_percent = settings->dirty_max_percent;
     volume->share_min_percent = settings->share_min_percent;
     volume->share_max_percent = settings->share_max_percent;
+    own->pins = pins_of_bytes(&settings->pins);
     volume->sequential_cutoff_bytes = settings->sequential_cutoff_bytes;
     pthread_mutex_lock(&cache->superblock.lock);
     own->record->mode = settings->mode; /* durable with the next commit; nothing relies on it */
@@ -360,6 +376,21 @@ void cache_volume_set(struct cache *cache, struct volume *volume,
         shard_runner_kick(&cache->runners[i]);
     }
     pthread_mutex_unlock(&cache->change_lock);
+}
+
+void cache_volume_pins(struct cache *cache, const struct volume *volume, struct ranges *pins)
+{
+    struct shard_runner *runner = &cache->runners[0]; /* all have the same */
+
+    pthread_mutex_lock(&runner->lock);
+    *pins = shard_volume_pins(runner->shard, volume->id);
+    pthread_mutex_unlock(&runner->lock);
+    for (uint32_t i = 0; i < pins->count; i++) {
+        struct range *range = &pins->list[i];
+
+        range->first <<= BLOCK_SHIFT;
+        range->end = range->end == UINT64_MAX ? UINT64_MAX : range->end << BLOCK_SHIFT;
+    }
 }
 
 /* Samples of all shards together: about 1 MiB a volume. */

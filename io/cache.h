@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/ranges.h"
 #include "engine/superblock.h"
 #include "io/volume.h"
 
@@ -26,6 +27,7 @@ struct cache_volume_config {
     int ublk;
     uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     uint64_t sequential_cutoff_bytes, backing_timeout_ns;
+    struct ranges pins;              /* bytes, multiples of BLOCK_BYTES */
     bool discard_dirty, trust_flash; /* docs/attachment.md: force, for this start */
 };
 
@@ -60,8 +62,9 @@ void cache_status(struct cache *cache, struct shard_status *sum);
 void cache_counters(struct cache *cache, uint16_t volume, struct counters *sum);
 void cache_flash_counters(struct cache *cache, struct flash_counters *sum);
 uint64_t cache_dirty_blocks(struct cache *cache, uint16_t volume);
-uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume); /* on flash, dirty or not */
-uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume);  /* of these, unreadable ones */
+uint64_t cache_flash_blocks(struct cache *cache, uint16_t volume);  /* on flash, dirty or not */
+uint64_t cache_pinned_blocks(struct cache *cache, uint16_t volume); /* of these, pinned ones */
+uint64_t cache_lost_blocks(struct cache *cache, uint16_t volume);   /* of these, unreadable ones */
 uint64_t cache_unreadable_blocks(struct cache *cache,
                                  uint16_t volume);              /* the flash fails to read */
 bool cache_backing_fails(struct cache *cache, uint16_t volume); /* destaging to it does */
@@ -77,9 +80,13 @@ struct volume_settings {
     uint8_t mode;
     uint32_t dirty_max_percent, share_min_percent, share_max_percent;
     uint64_t sequential_cutoff_bytes;
+    struct ranges pins; /* as in cache_volume_config */
 };
 void cache_volume_set(struct cache *cache, struct volume *volume,
                       const struct volume_settings *settings);
+/* The ranges in force. */
+void cache_volume_pins(struct cache *cache, const struct volume *volume, struct ranges *pins);
+
 /* Of a volume with ordered destaging: how old what its backing store holds is, in ns since the
  * oldest epoch ended that is not destaged (0: all are); and whether it is consistent, which it is
  * not before all that was recovered is destaged, nor after a version was lost.  False: the volume's destaging is not ordered. */

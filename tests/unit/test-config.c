@@ -210,6 +210,12 @@ static const struct bad bad_files[] = {
     {"cache = { flash = \"/f\"; ram = \"60T\"; };\n" VOLUME, NULL},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; share_min = 50; share_max = 40; } );\n",
      "FILE:2: volumes[0].share_min: 50 is more than share_max, 40; make it smaller\n"},
+    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; pin = ( \"0-1G\", \"2G\" ); } );\n",
+     "FILE:2: volumes[0].pin: \"2G\" is not possible; give ranges such as \"0-1G\" or "
+     "\"10G+512M\", 16 at most, or \"none\"\n"},
+    {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; pin = 4096; } );\n",
+     "FILE:2: volumes[0].pin: is a number; give ranges such as \"0-1G\" or \"10G+512M\", 16 at "
+     "most, or \"none\"\n"},
     {CACHE "volumes = ( { name = \"v\"; backing = \"/b\"; ublk = 0; },\n"
            "{ name = \"w\"; backing = \"/c\"; ublk = 0; } );\n",
      "FILE:3: volumes[1].ublk: 0 is the number of the volume at line 2, too; give each volume a "
@@ -294,7 +300,7 @@ static const char full_file[] =
     "    read_only = true; nbd = false; destage = \"ordered\"; dirty_max = \"70%\";\n"
     "    sequential_cutoff = 5000000000; backing_timeout = \"250ms\"; },\n"
     "  { name = \"b\"; backing = \"/b\"; dirty_max = 7; sequential_cutoff = \"0\"; backing_timeout "
-    "= 3; "
+    "= 3; pin = [ \"5000-1G\", \"1G+4097\" ] "
     "},\n /* and */ // no more\n"
     ");\n";
 
@@ -323,6 +329,10 @@ START_TEST(everything_given)
     ck_assert_uint_eq(config->volumes[1].dirty_max, 7);
     ck_assert_uint_eq(config->volumes[1].sequential_cutoff, 0);
     ck_assert_uint_eq(config->volumes[1].backing_timeout, UINT64_C(3000000000));
+    ck_assert_uint_eq(config->volumes[0].pin.count, 0);
+    ck_assert_uint_eq(config->volumes[1].pin.count, 1); /* whole blocks, joined */
+    ck_assert_uint_eq(config->volumes[1].pin.list[0].first, 4096);
+    ck_assert_uint_eq(config->volumes[1].pin.list[0].end, (1u << 30) + 8192);
     config_free(config);
 }
 END_TEST
