@@ -75,7 +75,8 @@
     X(312, -1, -1, 0, -1, "I12", "a write leaves the block's RAM frame as it is")                 \
     X(214, -1, 2, 1, 2, "I14",                                                                    \
       "a clean block that could not be read is forgotten, its record stays")                      \
-    X(225, -1, -1, 1, -1, "I25", "simulator: the superblock is written to one copy only")
+    X(225, -1, -1, 1, -1, "I25", "simulator: the superblock is written to one copy only")         \
+    X(226, -1, -1, 1, -1, "I25", "simulator: the superblock's current copy is believed intact")
 
 #ifdef ENGINE_MUTANTS
 extern int engine_mutant; /* the one that is active, 0: none */

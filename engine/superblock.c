@@ -435,6 +435,11 @@ void superblock_seal(struct superblock *sb)
     sb->crc = superblock_crc(sb);
 }
 
+bool superblock_holds(const struct superblock *copy, uint64_t sequence, uint64_t device_bytes)
+{
+    return copy->sequence == sequence && superblock_check(copy, device_bytes, NULL, 0) == 0;
+}
+
 uint64_t superblock_offset(const struct superblock *sb, unsigned copy)
 {
     return copy == 0 ? 0 : sb->device_bytes - SUPERBLOCK_BYTES;

@@ -33,8 +33,12 @@ int superblock_pick(const struct superblock copies[2], uint64_t device_bytes, ch
                     size_t why_bytes);
 
 /* Makes `sb` ready for writing: the next sequence number and the CRC.  To make a fact durable in
- * both copies: seal, write the copy that is not current, flush, write the other, flush (I25). */
+ * both copies: read the current one; if superblock_holds() says that it is lost, the other one takes
+ * its place; seal, write the copy that is not current, flush, write the other, flush (I25). */
 void superblock_seal(struct superblock *sb);
+
+/* Whether a copy as read is the whole one with this sequence number. */
+bool superblock_holds(const struct superblock *copy, uint64_t sequence, uint64_t device_bytes);
 
 /* Byte offset of copy 0 or 1. */
 uint64_t superblock_offset(const struct superblock *sb, unsigned copy);

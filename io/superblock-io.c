@@ -79,6 +79,7 @@ int superblock_io_open(struct superblock_io *io, const struct device *device, ch
         copies[0] = copies[1];
     io->block = copies;
     io->current = (unsigned)picked;
+    io->sequence = io->block->sequence;
     return 0;
 }
 
@@ -89,19 +90,35 @@ void superblock_io_close(struct superblock_io *io)
     pthread_mutex_destroy(&io->lock);
 }
 
+/* The copy to be written first.  The current one may have rotted since it was written: then a crash
+ * that tears the other one would leave none. */
+static unsigned copy_to_spare(struct superblock_io *io)
+{
+    struct superblock *read = io->block + 1;
+    int error = read_copy(io->device, read, superblock_offset(io->block, io->current));
+
+    if (!error && superblock_holds(read, io->sequence, io->device->bytes))
+        return 1 - io->current;
+    log_warning("a copy of the flash's superblock was lost, and is written again",
+                LOG_UINT("copy", io->current), LOG_ERRNO(error ? error : -EBADMSG));
+    return io->current;
+}
+
 int superblock_io_commit(struct superblock_io *io)
 {
-    unsigned other = 1 - io->current;
+    unsigned first;
     int error;
 
     if (io->lost)
         return -EIO;
+    first = copy_to_spare(io);
     superblock_seal(io->block);
-    error = write_copy(io, other);
+    error = write_copy(io, first);
     if (error)
         return error;
-    io->current = other;
-    return write_copy(io, 1 - other);
+    io->current = first;
+    io->sequence = io->block->sequence;
+    return write_copy(io, 1 - first);
 }
 
 int superblock_io_retire(struct superblock_io *io, uint32_t segment)

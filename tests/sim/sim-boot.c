@@ -29,6 +29,21 @@ enum commit_step {
 
 static void commit_io(struct sim_world *world);
 
+/* The current copy is spared, unless it has rotted. */
+static void commit_begin(struct sim_world *world)
+{
+    struct sim_boot *boot = &world->boot;
+    struct superblock *copy = &boot->copies[boot->current];
+
+    memcpy(copy, disk_current(world->flash) + superblock_offset(&boot->superblock, boot->current),
+           SUPERBLOCK_BYTES);
+    if (!superblock_holds(copy, boot->sequence, disk_bytes(world->flash)) && !MUTANT(226))
+        boot->current = !boot->current;
+    superblock_seal(&boot->superblock);
+    boot->commit_step = COMMIT_FIRST;
+    commit_io(world);
+}
+
 static void retire_answers(struct sim_io *list, int result)
 {
     while (list != NULL) {
@@ -52,9 +67,7 @@ static void commit_ended(struct sim_world *world, int result)
         boot->commit_again = false;
         boot->retired = boot->retiring;
         boot->retiring = NULL;
-        superblock_seal(&boot->superblock);
-        boot->commit_step = COMMIT_FIRST;
-        commit_io(world);
+        commit_begin(world);
     }
 }
 
@@ -63,8 +76,10 @@ static void commit_done(struct disk_io *io, int result)
     struct sim_boot *boot = container_of(io, struct sim_boot, io);
     struct sim_world *world = container_of(boot, struct sim_world, boot);
 
-    if (result == 0 && (boot->commit_step == COMMIT_FIRST || boot->commit_step == COMMIT_SECOND))
+    if (boot->commit_step == COMMIT_FLUSH && result == 0) {
         boot->current = !boot->current;
+        boot->sequence = boot->superblock.sequence;
+    }
     if (result != 0 || boot->commit_step == COMMIT_FLUSH_SECOND ||
         (boot->commit_step == COMMIT_FLUSH && MUTANT(225))) {
         commit_ended(world, result);
@@ -80,7 +95,9 @@ static void commit_io(struct sim_world *world)
     unsigned copy = !boot->current;
 
     if (boot->commit_step == COMMIT_FIRST || boot->commit_step == COMMIT_SECOND) {
-        boot->copies[copy] = boot->superblock;
+        /* What was sealed: meanwhile more may have changed, for the next commit. */
+        boot->copies[copy] =
+            boot->commit_step == COMMIT_FIRST ? boot->superblock : boot->copies[!copy];
         disk_io_prepare(&boot->io, DISK_WRITE, superblock_offset(&boot->superblock, copy),
                         &boot->copies[copy], SUPERBLOCK_BYTES);
     } else {
@@ -100,9 +117,7 @@ void sim_boot_commit(struct sim_world *world)
     }
     boot->retired = boot->retiring;
     boot->retiring = NULL;
-    superblock_seal(&boot->superblock);
-    boot->commit_step = COMMIT_FIRST;
-    commit_io(world);
+    commit_begin(world);
 }
 
 bool sim_boot_committing(const struct sim_world *world)
@@ -234,6 +249,7 @@ void sim_boot_start(struct sim_world *world)
     }
     boot->current = (unsigned)current;
     boot->superblock = boot->copies[current];
+    boot->sequence = boot->superblock.sequence;
     boot->was_clean = boot->superblock.flags & SUPERBLOCK_CLEAN;
     if (world->attach.on)
         sim_attach_begin(world, true);

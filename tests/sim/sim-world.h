@@ -249,7 +249,8 @@ enum sim_phase {
 struct sim_boot {
     struct superblock copies[2];
     struct superblock superblock; /* what is true now */
-    unsigned current;             /* copy that was written last */
+    unsigned current;             /* copy that holds what was last durable */
+    uint64_t sequence;            /* of that copy */
     uint32_t commit_step;         /* 0: none under way */
     bool commit_again;
     struct disk_io io;
