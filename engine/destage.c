@@ -10,8 +10,9 @@
  */
 #include "engine/shard-private.h"
 
-#define AGE_NS     UINT64_C(5000000000) /* dirty blocks older than this are destaged when idle */
-#define SCAN_SLOTS 8192u                /* looked at for one window */
+#define AGE_NS            UINT64_C(5000000000) /* dirty blocks older than this are destaged when idle */
+#define UNREADABLE_MAX_NS UINT64_C(5000000000)
+#define SCAN_SLOTS        8192u /* looked at for one window */
 
 void destage_init(struct shard *shard)
 {
@@ -33,7 +34,7 @@ bool destage_idle(const struct shard *shard)
 
 /* ---- the window ------------------------------------------------------------------------- */
 
-static bool slot_eligible(struct shard *shard, const struct slot *slot)
+static bool slot_destageable(struct shard *shard, const struct slot *slot)
 {
     const struct shard_volume *volume;
 
@@ -43,6 +44,12 @@ static bool slot_eligible(struct shard *shard, const struct slot *slot)
     volume = shard_volume(shard, key_volume(slot_key(slot)));
     return volume && shard->now_ns >= volume->backoff_until_ns &&
            epoch_may_destage(shard, volume, (uint32_t)(slot - shard->slots));
+}
+
+/* What the flash did not return has its own turn: unreadable_gather(). */
+static bool slot_eligible(struct shard *shard, const struct slot *slot)
+{
+    return !(slot->bits & SLOT_UNREADABLE) && slot_destageable(shard, slot);
 }
 
 /* Not to wait until its segment is old: its epoch has ended. */
@@ -125,6 +132,60 @@ static void segment_gather(struct shard *shard, uint32_t index, bool young, uint
     }
 }
 
+static bool has_unreadable(const struct shard *shard)
+{
+    for (uint32_t i = 0; i < shard->volume_count; i++)
+        if (shard->volumes[i].unreadable > 0)
+            return true;
+    return false;
+}
+
+static void unreadable_defer(struct shard *shard)
+{
+    struct destage *destage = &shard->destage;
+
+    destage->unreadable_ns = destage->unreadable_ns ? 2 * destage->unreadable_ns : BACKOFF_MIN_NS;
+    if (destage->unreadable_ns > UNREADABLE_MAX_NS)
+        destage->unreadable_ns = UNREADABLE_MAX_NS;
+    destage->unreadable_due_ns = shard->now_ns + destage->unreadable_ns;
+}
+
+/* A few of the blocks that the flash did not return are tried again, less and less often: each may take
+ * the device seconds, and those behind them are not to wait for them. */
+static void unreadable_gather(struct shard *shard)
+{
+    struct destage *destage = &shard->destage;
+
+    if (!has_unreadable(shard))
+        return;
+    if (shard->now_ns < destage->unreadable_due_ns) {
+        tick_want(shard, destage->unreadable_due_ns);
+        return;
+    }
+    for (uint32_t looked = 0; looked < SCAN_SLOTS && destage->window_count < DESTAGE_RUNS;) {
+        uint32_t id = destage->unreadable_next;
+
+        if (id >= shard->slot_count) {
+            destage->unreadable_next = 0;
+            unreadable_defer(shard);
+            return;
+        }
+        if (shard->segments[id >> shard->segment_shift].dirty == 0) {
+            destage->unreadable_next = ((id >> shard->segment_shift) + 1) << shard->segment_shift;
+            continue;
+        }
+        if (shard->slots[id].bits & SLOT_UNREADABLE && slot_destageable(shard, &shard->slots[id]))
+            destage->window[destage->window_count++] =
+                (struct window_item){.key = slot_key(&shard->slots[id]), .slot = id};
+        destage->unreadable_next++;
+        looked++;
+    }
+    if (destage->window_count > 0)
+        unreadable_defer(shard);
+    else
+        tick_want(shard, shard->now_ns + BACKOFF_MIN_NS / 100);
+}
+
 /* Oldest segments first; where so many blocks cannot be destaged now (their backing store fails) that
  * none was found, the next window goes on behind them. */
 static void window_gather(struct shard *shard, bool urgent)
@@ -135,6 +196,7 @@ static void window_gather(struct shard *shard, bool urgent)
 
     destage->window_count = destage->window_next = 0;
     destage->gather_next = NONE;
+    unreadable_gather(shard);
     if (i == NONE || shard->segments[i].dirty == 0 || shard->segments[i].state == SEGMENT_READY)
         i = shard->ring_oldest;
     for (; i != NONE; i = shard->segments[i].ring_next) {
@@ -264,7 +326,7 @@ static bool run_start(struct shard *shard, struct actions *out)
     struct run *run = destage->free;
 
     destage->window_next++;
-    if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
+    if (!slot_destageable(shard, slot) || slot_key(slot) != item->key ||
         backing_busy(shard, item->key, 1))
         return false;
     destage->free = run->next;
@@ -284,7 +346,7 @@ static bool run_start(struct shard *shard, struct actions *out)
         if (item->key != run->key + run->count || item->key % REGION_BLOCKS == 0)
             break;
         slot = &shard->slots[item->slot];
-        if (!slot_eligible(shard, slot) || slot_key(slot) != item->key ||
+        if (!slot_destageable(shard, slot) || slot_key(slot) != item->key ||
             backing_busy(shard, item->key, 1) || run->zero != !!(slot->bits & SLOT_ZERO) ||
             run->hole != !!(slot->bits & SLOT_HOLE))
             break;
@@ -321,7 +383,6 @@ void destage_read_done(struct shard *shard, const struct event *event, struct ac
 {
     const struct action *action = event->action;
     struct run *run = action->owner;
-    struct shard_volume *volume = shard_volume(shard, key_volume(run->key));
     uint32_t first = (uint32_t)((action->data - run->buffer) / BLOCK_BYTES);
 
     run->ios--;
@@ -331,17 +392,18 @@ void destage_read_done(struct shard *shard, const struct event *event, struct ac
             run_read_blocks(shard, run, first + i, 1, out);
             continue;
         }
-        if (event->result >= 0)
+        if (event->result >= 0 && shard->slots[action->slot + i].bits & SLOT_UNREADABLE) {
             slot_unreadable(shard, action->slot + i, false);
+            shard->destage.unreadable_ns = shard->destage.unreadable_due_ns = 0; /* others, too? */
+        }
         if (event->result >= 0 && !(event->bad_mask >> i & 1))
             continue;
         run->bad_mask |= UINT64_C(1) << (first + i);
         run->error = -EIO;
         read_slot_bad(shard, action->slot + i, run->key + first + i, event->result >= 0, out);
     }
-    if (event->result < 0 && action->count == 1 &&
-        volume) /* not its fault, but trying again at once would spin */
-        volume->backoff_until_ns = shard->now_ns + BACKOFF_MIN_NS;
+    if (event->result < 0 && shard->destage.unreadable_due_ns <= shard->now_ns)
+        unreadable_defer(shard);
     if (run->ios == 0)
         run_write(shard, run, out);
 }

@@ -253,6 +253,9 @@ struct destage {
     uint64_t flush_due_ns, around_due_ns;
     uint64_t flush_around; /* the volume's around_writes when the flush under way was asked for */
     bool watermark_flushing;
+    /* What the flash did not return is tried again from this slot on, then, and so much later. */
+    uint32_t unreadable_next;
+    uint64_t unreadable_due_ns, unreadable_ns;
 };
 
 /* ---- reclaim ---------------------------------------------------------------------------- */

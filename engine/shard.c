@@ -459,6 +459,7 @@ void shard_destage_all(struct shard *shard, uint16_t id)
     for (uint32_t i = 0; i < shard->volume_count; i++)
         if (id == VOLUME_ALL || shard->volumes[i].id == id)
             shard->volumes[i].destage_all = shard->volumes[i].dirty > shard->volumes[i].lost;
+    shard->destage.unreadable_ns = shard->destage.unreadable_due_ns = 0;
     tick_want(shard, shard->now_ns);
 }
 

@@ -50,13 +50,19 @@ static void active_remove(struct shard *shard, struct piece *piece)
 
 /* ---- the end of a piece ----------------------------------------------------------------- */
 
+/* What waiting for destaging can make less of. */
+static uint64_t blocks_owed(const struct shard_volume *volume)
+{
+    return volume_destageable(volume) - volume->unreadable;
+}
+
 /* How long to hold back a reply: rises smoothly from nothing at the low watermark to twice what
  * destaging these blocks costs at the high one. */
 static uint64_t pace_ns(const struct shard *shard, const struct shard_volume *volume,
                         const struct piece *piece)
 {
     uint64_t high = dirty_high(shard, volume);
-    uint64_t used = volume_destageable(volume) * 1000 / (high ? high : 1);
+    uint64_t used = blocks_owed(volume) * 1000 / (high ? high : 1);
     uint64_t segments = (uint64_t)shard->dirty_segments * 1000 / shard->config.segments;
     uint64_t delay;
 
@@ -187,7 +193,7 @@ static bool volume_full(const struct shard *shard, const struct piece *piece)
     const struct shard_volume *volume = shard_volume(shard, piece->volume);
 
     return piece->state != WRITE_ABSENT_APPEND && volume &&
-           (volume_destageable(volume) >= dirty_high(shard, volume) ||
+           (blocks_owed(volume) >= dirty_high(shard, volume) ||
             epoch_full(shard, volume, piece->epoch));
 }
 
