@@ -76,7 +76,7 @@ uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *app
     struct epochs *epochs = slot_epochs(shard, id);
     struct epoch *epoch;
 
-    if (!epochs || (append->kind != ENTRY_DIRTY && append->kind != ENTRY_ZERO))
+    if (!epochs || !entry_kind_destaged(append->kind, append->flags))
         return append->epoch;
     if (append->lsn) { /* what moves keeps its place in the history (I16) */
         shard->tags[id] = shard->tags[append->from];

@@ -116,8 +116,9 @@ enum entry_kind {
 };
 
 enum entry_flags {
-    ENTRY_HOLE = 1,   /* with ENTRY_ZERO: the backing store may deallocate */
-    ENTRY_POISON = 2, /* only in footers: the data failed its CRC below the durable mark (I24) */
+    ENTRY_HOLE = 1, /* with ENTRY_ZERO: the backing store may deallocate */
+    ENTRY_POISON =
+        2, /* the data failed its CRC below the durable mark (I24); with ENTRY_ZERO it was moved */
 };
 
 #define ENTRY_SLOT_NONE UINT32_MAX

@@ -129,8 +129,11 @@ static void segment_dirty_add(struct shard *shard, struct segment *segment)
 static void segment_dirty_take(struct shard *shard, struct segment *segment)
 {
     assert(segment->dirty > 0);
-    if (--segment->dirty == 0)
-        shard->dirty_segments--;
+    if (--segment->dirty > 0)
+        return;
+    shard->dirty_segments--;
+    if (shard->reclaim.fruitless_rounds > 0)
+        reclaim_retry(shard, 0); /* what the hand waits for */
 }
 
 /* A dirty block that cannot be read (or, with -1, is not there or not needed any more). */

@@ -63,7 +63,8 @@ static void batch_publish(struct shard *shard, struct batch *batch)
         }
         if (entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_ZERO) {
             slot_dirty(shard, batch->slots[i]);
-            ram_drop(shard, key);
+            if (!batch->reinserted[i])
+                ram_drop(shard, key);
         }
         index_publish(shard, batch->slots[i]);
         if (batch->frames[i] != NONE)
@@ -119,7 +120,7 @@ static void entry_withdraw(struct shard *shard, struct batch *batch, uint32_t i)
 
 static bool entry_has_epoch(const struct entry *entry)
 {
-    return entry->kind == ENTRY_DIRTY || entry->kind == ENTRY_ZERO;
+    return entry_kind_destaged(entry->kind, entry->flags);
 }
 
 /* What no piece waits for (fills, promotions, copies of what still is where it was) ends here.  The

@@ -329,7 +329,8 @@ static uint32_t slot_take(struct shard *shard, struct batch *batch, const struct
     batch->slot_count++;
     slot->bits = (uint16_t)(SLOT_PENDING | append->use);
     if (append->kind == ENTRY_ZERO)
-        slot->bits |= SLOT_ZERO | (append->flags & ENTRY_HOLE ? SLOT_HOLE : 0);
+        slot->bits |= SLOT_ZERO | (append->flags & ENTRY_HOLE ? SLOT_HOLE : 0) |
+                      (append->flags & ENTRY_POISON ? SLOT_BAD : 0);
     slot->crc = append->crc;
     index_insert(shard, id, append->key);
     return id;

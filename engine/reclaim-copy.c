@@ -10,13 +10,15 @@ bool reclaim_slot_hot(const struct slot *slot)
            slot->bits & SLOT_USE;
 }
 
-/* Not what a write-through piece holds: destaging would write the copy while the piece does, too. */
+/* Not what a write-through piece holds: destaging would write the copy while the piece does, too.  Of a
+ * lost block it is the knowledge that it is lost. */
 bool reclaim_slot_copyable(const struct shard *shard, uint32_t id)
 {
-    return (shard->slots[id].bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_UNREADABLE |
-                                     SLOT_ZERO | SLOT_PENDING | SLOT_THROUGH)) ==
+    uint16_t bits = shard->slots[id].bits;
+
+    return (bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_UNREADABLE | SLOT_PENDING | SLOT_THROUGH)) ==
                (SLOT_LINKED | SLOT_DIRTY) &&
-           !epoch_outdated(shard, id);
+           (bits & SLOT_BAD || !(bits & SLOT_ZERO)) && !epoch_outdated(shard, id);
 }
 
 /* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
@@ -79,38 +81,67 @@ static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
     return NULL;
 }
 
+/* The flash returns it as it was, this time: destaging will see whether it can. */
+static void slot_found(struct shard *shard, uint32_t id)
+{
+    slot_lost(shard, id, -1);
+    shard->slots[id].bits &= (uint16_t)~SLOT_BAD;
+    epoch_recovered(shard, id);
+}
+
 /* Hazard 4: current, and nothing newer on its way, at the moment of appending; LSN and epoch as
  * they are. */
-static void reinsert_slot(struct shard *shard, uint32_t i, struct actions *out)
+static void reinsert_slot(struct shard *shard, uint32_t i, bool lost, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t slot = reclaim->read_slot + i;
     uint64_t key = slot_key(&shard->slots[slot]);
     const struct entry *entry = footer_entry(shard, slot);
+    uint16_t bits = shard->slots[slot].bits;
+    uint8_t kind = lost ? ENTRY_ZERO : bits & SLOT_DIRTY ? ENTRY_DIRTY : ENTRY_CLEAN;
+    bool bad = reclaim->bad_mask >> i & 1;
     struct shard_volume *volume = shard_volume(shard, key_volume(key));
 
-    if (reclaim->bad_mask >> i & 1 || !entry || !volume || !slot_kept(shard, slot))
+    if (!entry || !volume || !slot_kept(shard, slot) || lost != !!(bits & SLOT_BAD))
         return;
+    if (bad != lost && !(bits & SLOT_ZERO)) {
+        if (lost)
+            slot_found(shard, slot);
+        return;
+    }
     if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))
         return;
-    log_append(
-        shard,
-        &(struct append){.key = key,
-                         .lsn = entry->lsn,
-                         .epoch = entry->epoch,
-                         .kind = shard->slots[slot].bits & SLOT_DIRTY ? ENTRY_DIRTY : ENTRY_CLEAN,
-                         .crc = shard->slots[slot].crc,
-                         .count = 1,
-                         .data = reclaim->buffer + (size_t)i * BLOCK_BYTES,
-                         .frame = NONE,
-                         .from = slot,
-                         .use = shard->slots[slot].bits & SLOT_USE,
-                         .reinserted = true},
-        out);
+    log_append(shard,
+               &(struct append){.key = key,
+                                .lsn = entry->lsn,
+                                .epoch = entry->epoch,
+                                .kind = kind,
+                                .flags = lost ? ENTRY_POISON : 0,
+                                .crc = lost ? 0 : shard->slots[slot].crc,
+                                .count = 1,
+                                .data = lost ? NULL : reclaim->buffer + (size_t)i * BLOCK_BYTES,
+                                .frame = NONE,
+                                .from = slot,
+                                .use = bits & SLOT_USE,
+                                .reinserted = true},
+               out);
     if (MUTANT(104))
         index_drop(shard, slot);
     reclaim->outstanding++;
-    volume->counters.flash_reinsert_blocks++;
+    volume->counters.flash_reinsert_blocks += !lost;
+}
+
+/* What has no data comes last in a batch. */
+static void reinsert(struct shard *shard, struct actions *out)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t footer_cursor = reclaim->footer_cursor;
+
+    for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
+        reinsert_slot(shard, i, false, out);
+    reclaim->footer_cursor = footer_cursor;
+    for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
+        reinsert_slot(shard, i, true, out);
 }
 
 void reclaim_copy_append(struct shard *shard, struct actions *out)
@@ -122,7 +153,8 @@ void reclaim_copy_append(struct shard *shard, struct actions *out)
         return;
     if (reclaim->read_count > 0) {
         if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
-            if (shard->ready_count == 0) { /* nobody but this can make room: they are clean */
+            if (shard->ready_count ==
+                0) { /* nobody but this can make room: what is clean is lost */
                 reclaim->read_count = 0;
                 reclaim_headers_start(shard, out);
                 return;
@@ -130,8 +162,7 @@ void reclaim_copy_append(struct shard *shard, struct actions *out)
             reclaim_retry(shard, RETRY_NS);
             return;
         }
-        for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
-            reinsert_slot(shard, i, out);
+        reinsert(shard, out);
         reclaim->read_count = 0;
         log_seal(shard, UINT16_MAX, out);
     }

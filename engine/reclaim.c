@@ -21,6 +21,7 @@
 #define READY_BYTES   (32u << 20)
 #define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
 #define READY_MIN     5u
+#define DOUBLINGS_MAX 7u
 #define DROP_SLOTS    512u /* per step */
 
 uint32_t ready_target(const struct shard *shard)
@@ -35,9 +36,49 @@ uint32_t ready_target(const struct shard *shard)
     return target < READY_MIN ? READY_MIN : target;
 }
 
+static bool too_few_without(const struct shard *shard, uint32_t segments)
+{
+    return segments + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments;
+}
+
 bool reclaim_worn_out(const struct shard *shard)
 {
-    return shard->retired_count + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments;
+    return too_few_without(shard, shard->retired_count);
+}
+
+/* More of a victim than this is not worth to be appended again. */
+static uint32_t keep_most(const struct shard *shard)
+{
+    return segment_capacity(shard) * KEEP_PERCENT / 100;
+}
+
+/* Holds what nothing but writes of these blocks moves. */
+static bool segment_pinned(const struct shard *shard, uint32_t index)
+{
+    uint32_t base = index << shard->segment_shift, lost = 0;
+
+    if (shard->segments[index].dirty == 0)
+        return false;
+    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
+        uint16_t bits = shard->slots[base + i].bits;
+
+        if (!(bits & SLOT_LINKED) || !(bits & SLOT_DIRTY))
+            continue;
+        if (bits & SLOT_UNREADABLE)
+            return true;
+        lost += !!(bits & SLOT_BAD);
+    }
+    return lost > keep_most(shard);
+}
+
+/* Not even a backing store that takes everything would give enough room again. */
+static bool pinned_for_good(const struct shard *shard)
+{
+    uint32_t count = shard->retired_count;
+
+    for (uint32_t i = 0; i < shard->config.segments; i++)
+        count += segment_pinned(shard, i);
+    return too_few_without(shard, count);
 }
 
 bool reclaim_idle(const struct shard *shard)
@@ -155,9 +196,11 @@ void reclaim_headers_start(struct shard *shard, struct actions *out)
         !MUTANT(207)) { /* not everything dirty could be copied (I7) */
         segment->state = SEGMENT_CLOSED;
         reclaim->state = RECLAIM_IDLE;
+        reclaim->left = reclaim->victim;
         reclaim_retry(shard, IDLE_RETRY_NS);
         return;
     }
+    reclaim->left = NONE;
     if (reclaim->keep) {
         reclaim->generation = segment->generation;
         header_fill(shard, header, reclaim->victim, segment->generation, reclaim->ring_sequence,
@@ -342,6 +385,24 @@ static bool waits_for_closing(const struct shard *shard)
            shard->ready_count + 1 + target / 4 >= target;
 }
 
+/* Once round without finding anything: wait for a change, the longer the more often it was so, because
+ * each round writes the headers of every segment. */
+static void round_ended(struct shard *shard)
+{
+    struct reclaim *reclaim = &shard->reclaim;
+    uint32_t doublings = reclaim->fruitless_rounds < FRUITLESS_ROUNDS
+                             ? 0
+                             : reclaim->fruitless_rounds - FRUITLESS_ROUNDS;
+
+    reclaim->passed = 0;
+    reclaim->fruitless_rounds++;
+    if (reclaim->fruitless_rounds >= FRUITLESS_ROUNDS && pinned_for_good(shard)) {
+        shard->flash_failed = shard->unblock = true;
+        return;
+    }
+    reclaim_retry(shard, IDLE_RETRY_NS << (doublings < DOUBLINGS_MAX ? doublings : DOUBLINGS_MAX));
+}
+
 /* `hot`: as there is nothing that could go instead of it, it has to be less hot the next time. */
 static void keep_start(struct shard *shard, uint32_t index, bool hot, struct actions *out)
 {
@@ -363,9 +424,7 @@ static void keep_start(struct shard *shard, uint32_t index, bool hot, struct act
         }
     }
     if (reclaim->passed >= shard->config.segments) {
-        reclaim->passed = 0; /* once round without finding anything: wait for a change */
-        reclaim->fruitless_rounds++;
-        reclaim_retry(shard, IDLE_RETRY_NS);
+        round_ended(shard);
         return;
     }
     if (shard->open_segment == NONE) {
@@ -436,7 +495,7 @@ static void choose(struct shard *shard, struct actions *out)
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t index = shard->ring_oldest;
     struct census census;
-    uint32_t most = segment_capacity(shard) * KEEP_PERCENT / 100, owed, hot;
+    uint32_t most = keep_most(shard), owed, hot;
 
     if (shard->ready_count >= ready_target(shard) || shard->stopping || shard->flash_failed ||
         shard->held)
@@ -460,7 +519,8 @@ static void choose(struct shard *shard, struct actions *out)
     census = segment_census(shard, index);
     if (census.dirty > 0 && census.stuck == census.dirty) {
         /* A dead backing store must not pin every segment with a block or two. */
-        if (census.hot + census.dirty > most || census.copyable < census.dirty)
+        if (census.hot + census.dirty > most || census.copyable < census.dirty ||
+            reclaim->left == index)
             keep_start(shard, index, true, out);
         else
             reclaim_start(shard, index, true, true, out);

@@ -149,7 +149,7 @@ static uint16_t entry_bits(const struct entry *entry)
     if (entry->kind == ENTRY_ZERO && entry->flags & ENTRY_HOLE)
         bits |= SLOT_HOLE;
     if (entry->flags & ENTRY_POISON)
-        bits |= SLOT_BAD;
+        bits |= SLOT_BAD | SLOT_ZERO; /* whatever its data are */
     return bits;
 }
 

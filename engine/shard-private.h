@@ -378,6 +378,13 @@ static inline bool epoch_around(const struct shard_volume *volume, const struct 
 
 #define RETRY_NS UINT64_C(2000000)
 
+/* Dirty, and not known to be lost. */
+static inline bool entry_kind_destaged(uint8_t kind, uint8_t flags)
+{
+    return (kind == ENTRY_DIRTY || kind == ENTRY_ZERO) && !(flags & ENTRY_POISON);
+}
+
+#define FRUITLESS_ROUNDS 4u /* of the hand after which nothing but dirty blocks is left */
 void reclaim_retry(struct shard *shard, uint64_t delay_ns);
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */
 void reclaim_headers_start(struct shard *shard, struct actions *out);

@@ -31,7 +31,7 @@ enum slot_bits {
     SLOT_LINKED = 16,    /* in the index */
     SLOT_PENDING = 32,   /* appended, its batch is not on flash yet: no reader may see it */
     SLOT_DIRTY = 64,     /* newer than the flushed backing store */
-    SLOT_ZERO = 128,     /* reads as zeros, no data on flash */
+    SLOT_ZERO = 128,     /* no data on flash: reads as zeros, or with SLOT_BAD, not at all */
     SLOT_HOLE = 256,     /* with SLOT_ZERO: the backing store may deallocate */
     SLOT_BAD = 512,      /* data failed their CRC: clean ones count as missed, dirty ones are EIO */
     SLOT_WRITTEN = 1024, /* dirty, written to the backing store, not flushed there yet (I4) */
@@ -279,6 +279,7 @@ struct reclaim {
     bool never_used; /* the victim was free: only its generation is bumped */
     bool hot;        /* the victim has blocks to be reinserted */
     uint32_t victim;
+    uint32_t left;          /* the last victim that could not be emptied: it is kept. NONE */
     uint32_t cursor;        /* next slot of the victim to look at */
     uint32_t footer_cursor; /* next entry of its footer to look at */
     uint32_t read_slot, read_count;

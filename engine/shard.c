@@ -108,7 +108,7 @@ struct shard *shard_create(const struct shard_config *config, void *memory)
     memset(shard->volume_index, 0xff, sizeof(shard->volume_index));
     for (uint32_t i = 0; i < config->segments; i++)
         shard->segments[i].ring_prev = shard->segments[i].ring_next = NONE;
-    shard->ring_oldest = shard->ring_newest = NONE;
+    shard->ring_oldest = shard->ring_newest = shard->reclaim.left = NONE;
     piece_list_init(&shard->stalled);
     piece_list_init(&shard->blocked);
     piece_list_init(&shard->paced);
@@ -606,11 +606,12 @@ void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t bloc
         uint64_t key = key_of(volume, block + i);
         uint32_t flash = index_flash(shard, key), any = index_lookup(shard, key);
         unsigned bits = flash == NONE ? 0 : shard->slots[flash].bits;
+        bool zero = (bits & (SLOT_ZERO | SLOT_BAD)) == SLOT_ZERO;
 
-        state[i] = (uint8_t)((any != NONE && is_frame(shard, any) ? SHARD_BLOCK_RAM : 0) |
-                             (flash != NONE ? SHARD_BLOCK_FLASH : 0) |
-                             (bits & SLOT_DIRTY ? SHARD_BLOCK_DIRTY : 0) |
-                             (bits & SLOT_ZERO ? SHARD_BLOCK_ZERO : 0) |
-                             (bits & SLOT_ZERO && bits & SLOT_HOLE ? SHARD_BLOCK_HOLE : 0));
+        state[i] =
+            (uint8_t)((any != NONE && is_frame(shard, any) ? SHARD_BLOCK_RAM : 0) |
+                      (flash != NONE ? SHARD_BLOCK_FLASH : 0) |
+                      (bits & SLOT_DIRTY ? SHARD_BLOCK_DIRTY : 0) | (zero ? SHARD_BLOCK_ZERO : 0) |
+                      (zero && bits & SLOT_HOLE ? SHARD_BLOCK_HOLE : 0));
     }
 }

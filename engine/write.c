@@ -13,7 +13,6 @@
 #include "engine/shard-private.h"
 
 #define STALL_TIMEOUT_NS  UINT64_C(30000000000)
-#define STALL_ROUNDS      4u   /* of the hand after which nothing but dirty blocks is left */
 #define STALL_TIMES       4u   /* after so many times the timeout nobody waits for the hand */
 #define PACE_LOW_PERMILLE 500u /* of the high watermark: writers are slowed from here on */
 #define PACE_MAX_NS       UINT64_C(1000000000)
@@ -503,7 +502,7 @@ static uint64_t stall_due(const struct shard *shard, const struct shard_volume *
         return since + timeout;
     if (volume->failing_since_ns > since)
         since = volume->failing_since_ns;
-    if (!volume_full(shard, piece) && shard->reclaim.fruitless_rounds < STALL_ROUNDS)
+    if (!volume_full(shard, piece) && shard->reclaim.fruitless_rounds < FRUITLESS_ROUNDS)
         timeout *= STALL_TIMES;
     return since + timeout;
 }

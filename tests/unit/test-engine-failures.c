@@ -297,6 +297,116 @@ START_TEST(worn_out_flash_takes_no_writes_after_a_restart)
 }
 END_TEST
 
+static int write_some(struct host *host, uint32_t pass)
+{
+    int error = 0;
+
+    for (uint64_t region = 0; region < HOST_BLOCKS / REGION_BLOCKS && error == 0; region++)
+        error = host_write(host, region * REGION_BLOCKS + pass * 6, 6, 0, 0, 0);
+    return error;
+}
+
+static uint64_t unreadable_blocks(struct host *host)
+{
+    uint64_t count = 0;
+
+    for (uint64_t block = 0; block < HOST_BLOCKS; block++) {
+        int error = host_read(host, block, 1, 0);
+
+        ck_assert(error == 0 || error == -EIO);
+        count += error != 0;
+    }
+    return count;
+}
+
+/* A block of each new segment rots, until each segment has had one.  What is left of them, that they
+ * are lost, takes little room, and is still known after a restart. */
+START_TEST(lost_blocks_pin_no_segment)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, _i, 8);
+    const struct counters *counters = shard_counters(host->shard, HOST_VOLUME);
+    uint64_t lost, metadata;
+
+    for (uint32_t pass = 0; pass < 10; pass++) {
+        host->backing_error = -EIO; /* so that they are dirty when they rot */
+        ck_assert_int_eq(write_some(host, pass), 0);
+        for (uint32_t i = 0; i < host->config.segments; i++)
+            memset(host->flash + DATA_OFFSET + (size_t)i * HOST_SEGMENT + (size_t)8 * BLOCK_BYTES,
+                   0x5a, BLOCK_BYTES);
+        host->backing_error = 0;
+        shard_destage_all(host->shard, VOLUME_ALL);
+        host_idle(host, 10000 * MS);
+        ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL),
+                          shard_lost_blocks(host->shard, HOST_VOLUME));
+    }
+    lost = shard_lost_blocks(host->shard, HOST_VOLUME);
+    ck_assert_uint_gt(lost, host->config.segments);
+    ck_assert_uint_eq(unreadable_blocks(host), lost);
+    metadata = counters->flash_metadata_writes;
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_le(counters->flash_metadata_writes, metadata + 16);
+    ck_assert_int_eq(host_boot(host), 1);
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), lost);
+    ck_assert_uint_eq(unreadable_blocks(host), lost);
+
+    for (uint32_t pass = 0; pass < 10; pass++) {
+        ck_assert_int_eq(write_some(host, pass), 0);
+        host_idle(host, 1000 * MS);
+    }
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 0);
+    host_destage_all(host);
+    host_read_all(host);
+    ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 0);
+    host_free(host);
+}
+END_TEST
+
+/* Dirty blocks that the flash does not return stay where they are: when they are everywhere, writes
+ * must not wait for ever, nor must the hand look for ever. */
+START_TEST(segments_of_unreadable_blocks_are_worn_out)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 8);
+    uint64_t metadata;
+    int error = 0;
+
+    host->flash_read_error = -EIO;
+    for (uint32_t pass = 0; pass < 10 && error == 0; pass++) {
+        error = write_some(host, pass);
+        shard_destage_all(host->shard, VOLUME_ALL);
+        host_idle(host, 10000 * MS);
+    }
+    ck_assert_int_eq(error, -EIO);
+    ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 1);
+    metadata = shard_counters(host->shard, HOST_VOLUME)->flash_metadata_writes;
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->flash_metadata_writes, metadata);
+    host_free(host);
+}
+END_TEST
+
+/* More unreadable blocks than are destaged at once do not hold up those behind them. */
+START_TEST(unreadable_blocks_hold_up_no_others)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 10);
+    uint64_t unreadable;
+
+    ck_assert_int_eq(write_some(host, 0), 0);
+    host->flash_read_error = -EIO;
+    host->flash_error_offset = DATA_OFFSET;
+    host->flash_error_bytes = 4 * HOST_SEGMENT;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 500 * MS);
+    unreadable = shard_unreadable_blocks(host->shard, HOST_VOLUME);
+    ck_assert_uint_ge(unreadable, 100);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, HOST_VOLUME), unreadable);
+    host->flash_read_error = 0;
+    host_idle(host, 10000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, HOST_VOLUME), 0);
+    ck_assert_int_eq(memcmp(host->backing, host->model, (size_t)6 * BLOCK_BYTES), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -311,6 +421,9 @@ int main(void)
     tcase_add_test(cases, a_failed_flush_takes_back_writes_under_way);
     tcase_add_test(cases, an_unreadable_clean_block_is_alone);
     tcase_add_test(cases, worn_out_flash_takes_no_writes_after_a_restart);
+    tcase_add_loop_test(cases, lost_blocks_pin_no_segment, 0, 2);
+    tcase_add_test(cases, unreadable_blocks_hold_up_no_others);
+    tcase_add_test(cases, segments_of_unreadable_blocks_are_worn_out);
     tcase_add_loop_test(cases, a_cache_of_clean_blocks_is_not_full, 0, 2);
     return unit_run("engine-failures", cases);
 }
