@@ -20,10 +20,10 @@
     X(2, -1, -1, 0, -1, "H2",                                                                     \
       "blocks are dropped from the index before the generation bump is durable")                  \
     X(202, -1, -1, 0, 1, "H2", "recovery believes batches of earlier generations")                \
-    X(103, 1, 0, 0, 1, "H3 I15", "no flash flush before a victim is given up")                    \
+    X(103, 1, 0, 0, 3, "H3 I15", "no flash flush before a victim is given up")                    \
     X(4, -1, -1, 1, 2, "H4 I16",                                                                  \
       "reinsertion does not look whether something newer is on its way")                          \
-    X(104, -1, 0, 1, 1, "H4 I16",                                                                 \
+    X(104, -1, 0, 1, 3, "H4 I16",                                                                 \
       "the source of a reinserted record is dropped before the copy is on flash")                 \
     X(17, -1, 0, 0, -1, "H5 I17", "the watermark passes what is still dirty")                     \
     X(106, -1, -1, 0, -1, "H6 I18", "LSNs start from 1 in each session")                          \

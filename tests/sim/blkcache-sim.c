@@ -92,7 +92,7 @@ static void usage(FILE *to)
 {
     fputs("usage: blkcache-sim [--seed N] [--seeds N] [--rounds N] [--steps N] [--once] [--trace]\n"
           "         [--seconds N] [--jobs N] [--volatile 0|1] [--faults 0|1] [--cores 1..4]\n"
-          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--style 0..2] "
+          "         [--shards 1|2|4] [--volumes 1..4] [--mode 0..3] [--ordered 0|1] [--style 0..3] "
           "[--quiet]\n"
           "         [--images DIRECTORY]\n"
           "       blkcache-sim --script NAME|all --every crash|double|error [--variants N] "

@@ -20,7 +20,8 @@ static uint32_t fixed(int choice, uint32_t drawn)
 enum style {
     STYLE_MIXED,
     STYLE_LOG,
-    STYLE_CACHE
+    STYLE_CACHE,
+    STYLE_CYCLE
 };
 
 static void choose_delays(struct disk_traits *traits, struct sim_random *random, uint32_t scale)
@@ -261,6 +262,34 @@ static void choose_pins(struct sim_config *config, uint64_t seed)
     }
 }
 
+/* Blocks are written again and again in the same order, and with a dead backing store it is these writes
+ * alone that make room: the last dirty block of the oldest segment dies just before that is needed. */
+static void choose_cycle(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
+{
+    struct sim_random random = sim_random_stream(seed, 11);
+    struct sim_volume_config *volume = &config->volumes[0];
+
+    if (!(choice->style < 0 ? sim_random_percent(&random, 3) : choice->style == STYLE_CYCLE))
+        return;
+    config->workload = (struct sim_workload){.connections = sim_random_range(&random, 1, 2),
+                                             .depth = PICK(&random, 1, 4),
+                                             .read = 2,
+                                             .write = 100,
+                                             .flush = PICK(&random, 1, 2),
+                                             .blocks_max = PICK(&random, 4, 8, 16),
+                                             .sequential_percent = 100};
+    config->shards = config->volume_count = 1;
+    config->segments = 16;
+    config->steps_max = 10000;
+    config->changes = (struct sim_changes){0};
+    config->faults = (struct sim_faults){.any = true};
+    volume->mode = MODE_WRITE_BACK;
+    volume->bytes = (uint64_t)sim_random_range(&random, 300, 600) * BLOCK_BYTES;
+    volume->dirty_max_percent = 90;
+    volume->share_min_percent = volume->share_max_percent = 0;
+    volume->backing.write_error_ppm = 1000000;
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -297,5 +326,6 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_changes(config, seed);
     choose_shares(config, seed);
     choose_drops(config, seed);
+    choose_cycle(config, seed, choice);
     choose_pins(config, seed);
 }
