@@ -324,7 +324,7 @@ static uint64_t unreadable_blocks(struct host *host)
 START_TEST(lost_blocks_pin_no_segment)
 {
     struct host *host = host_new(MODE_WRITE_BACK, _i, 8);
-    const struct counters *counters = shard_counters(host->shard, HOST_VOLUME);
+    const struct flash_counters *flash = shard_flash_counters(host->shard);
     uint64_t lost, metadata;
 
     for (uint32_t pass = 0; pass < 10; pass++) {
@@ -342,9 +342,9 @@ START_TEST(lost_blocks_pin_no_segment)
     lost = shard_lost_blocks(host->shard, HOST_VOLUME);
     ck_assert_uint_gt(lost, host->config.segments);
     ck_assert_uint_eq(unreadable_blocks(host), lost);
-    metadata = counters->flash_metadata_writes;
+    metadata = flash->flash_metadata_writes;
     host_idle(host, 60000 * MS);
-    ck_assert_uint_le(counters->flash_metadata_writes, metadata + 16);
+    ck_assert_uint_le(flash->flash_metadata_writes, metadata + 16);
     ck_assert_int_eq(host_boot(host), 1);
     ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), lost);
     ck_assert_uint_eq(unreadable_blocks(host), lost);
@@ -377,9 +377,9 @@ START_TEST(segments_of_unreadable_blocks_are_worn_out)
     }
     ck_assert_int_eq(error, -EIO);
     ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 1);
-    metadata = shard_counters(host->shard, HOST_VOLUME)->flash_metadata_writes;
+    metadata = shard_flash_counters(host->shard)->flash_metadata_writes;
     host_idle(host, 60000 * MS);
-    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->flash_metadata_writes, metadata);
+    ck_assert_uint_eq(shard_flash_counters(host->shard)->flash_metadata_writes, metadata);
     host_free(host);
 }
 END_TEST
