@@ -148,7 +148,7 @@ static void check_tls(struct flight *flight)
         wrong(flight, "%s", why);
         return;
     }
-    nbd_credentials_free(credentials);
+    nbd_credentials_release(credentials);
     fine(flight, "TLS for NBD clients: can be used");
 }
 

@@ -109,7 +109,6 @@ static int compare(struct plan *plan, char *why, size_t why_bytes)
     compare_group(plan, &config_group_daemon, "daemon", &now->daemon, &wanted->daemon);
     compare_group(plan, &config_group_cache, "cache", &now->cache, &wanted->cache);
     compare_group(plan, &config_group_nbd, "nbd", &now->nbd, &wanted->nbd);
-    compare_group(plan, &config_group_tls, "nbd.tls", &now->nbd.tls, &wanted->nbd.tls);
     for (unsigned i = 0; i < wanted->volume_count; i++) {
         const struct config_volume *file = &wanted->volumes[i];
 
@@ -147,10 +146,11 @@ static int begin_nbd(struct plan *plan, char *why, size_t why_bytes)
     const struct config_nbd *nbd = &plan->config->nbd;
     const char *const *listen = nbd->listen.count > 0 ? nbd->listen.list : nowhere;
     const struct nbd_limits limits = service_nbd_limits(nbd);
+    const struct nbd_tls_config tls = service_nbd_tls(nbd);
 
     return nbd_change_begin(&plan->nbd, plan->service->nbd,
                             plan->service->sockets_given ? NULL : listen, nbd->listen.count,
-                            &limits, why, why_bytes);
+                            &limits, &tls, why, why_bytes);
 }
 
 static void change_settings(struct plan *plan, struct volume *volume)

@@ -220,6 +220,16 @@ struct nbd_limits service_nbd_limits(const struct config_nbd *from)
     };
 }
 
+struct nbd_tls_config service_nbd_tls(const struct config_nbd *from)
+{
+    return (struct nbd_tls_config){
+        .mode = (enum nbd_tls_mode)from->tls.mode,
+        .certificates = from->tls.certificates,
+        .psk = from->tls.psk,
+        .verify_clients = from->tls.verify_clients,
+    };
+}
+
 static int create_nbd(struct service *service, const struct service_sockets *sockets, char *why,
                       size_t why_bytes)
 {
@@ -236,13 +246,7 @@ static int create_nbd(struct service *service, const struct service_sockets *soc
         .single_gone = sockets->single_gone,
         .opaque = sockets->opaque,
         .limits = service_nbd_limits(from),
-        .tls =
-            {
-                .mode = (enum nbd_tls_mode)from->tls.mode,
-                .certificates = from->tls.certificates,
-                .psk = from->tls.psk,
-                .verify_clients = from->tls.verify_clients,
-            },
+        .tls = service_nbd_tls(from),
     };
 
     return nbd_server_create(&service->nbd, &config, why, why_bytes);

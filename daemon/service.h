@@ -83,6 +83,7 @@ void service_replace(struct service *service, struct config *config);
 
 /* What the server is told of limits. */
 struct nbd_limits service_nbd_limits(const struct config_nbd *from);
+struct nbd_tls_config service_nbd_tls(const struct config_nbd *from); /* its texts are borrowed */
 
 /* What the cache is told of a volume. */
 struct service_force;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Other addresses and limits for a server that runs. */
+/* Other addresses, limits and TLS for a server that runs. */
 #include "frontends/nbd/nbd-change.h"
 
 #include <errno.h>
@@ -9,12 +9,15 @@
 #include <sys/socket.h>
 
 #include "common/log.h"
+#include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-server-private.h"
 
 struct nbd_change {
     struct core_message message;
     struct nbd_server *server;
     struct nbd_limits limits;
+    enum nbd_tls_mode tls_mode;
+    struct nbd_credentials *credentials; /* the new ones; from the commit on, the old ones */
     struct nbd_listener *staying[NBD_LISTENERS_MAX], *going[NBD_LISTENERS_MAX];
     struct nbd_listener *coming[NBD_LISTENERS_MAX];
     unsigned staying_count, going_count, coming_count;
@@ -79,7 +82,8 @@ static int open_coming(struct nbd_change *change, const char *const *listen, uns
 
 int nbd_change_begin(struct nbd_change **begun, struct nbd_server *server,
                      const char *const *listen, unsigned listen_count,
-                     const struct nbd_limits *limits, char *why, size_t why_bytes)
+                     const struct nbd_limits *limits, const struct nbd_tls_config *tls, char *why,
+                     size_t why_bytes)
 {
     struct nbd_change *change = calloc(1, sizeof(*change));
     int error;
@@ -92,7 +96,10 @@ int nbd_change_begin(struct nbd_change **begun, struct nbd_server *server,
     change->limits = *limits;
     nbd_limits_complete(&change->limits);
     sort(change, listen, listen_count);
+    change->tls_mode = tls->mode;
     error = open_coming(change, listen, listen != NULL ? listen_count : 0, why, why_bytes);
+    if (!error && tls->mode != NBD_TLS_OFF)
+        error = nbd_credentials_load(&change->credentials, tls, why, why_bytes);
     if (error) {
         nbd_change_abandon(change);
         return error;
@@ -107,6 +114,7 @@ void nbd_change_abandon(struct nbd_change *change)
         return;
     for (unsigned i = 0; i < change->coming_count; i++)
         nbd_listener_close(change->coming[i]);
+    nbd_credentials_release(change->credentials);
     free(change);
 }
 
@@ -115,6 +123,7 @@ static void carry_out(struct core *core, struct core_message *message)
 {
     struct nbd_change *change = container_of(message, struct nbd_change, message);
     struct nbd_server *server = change->server;
+    struct nbd_credentials *old;
 
     for (unsigned i = 0; i < change->going_count; i++)
         nbd_listener_stop(change->going[i], core);
@@ -122,6 +131,10 @@ static void carry_out(struct core *core, struct core_message *message)
         nbd_listener_start(change->coming[i], core, server);
     pthread_mutex_lock(&server->lock);
     server->limits = change->limits;
+    server->tls_mode = change->tls_mode;
+    old = server->credentials;
+    server->credentials = change->credentials;
+    change->credentials = old;
     memcpy(server->listeners, change->staying, change->staying_count * sizeof(*change->staying));
     memcpy(server->listeners + change->staying_count, change->coming,
            change->coming_count * sizeof(*change->coming));
@@ -160,5 +173,6 @@ void nbd_change_commit(struct nbd_change *change)
         shutdown(change->going[i]->fd, SHUT_RDWR);
         nbd_listener_close(change->going[i]);
     }
+    nbd_credentials_release(change->credentials);
     free(change);
 }

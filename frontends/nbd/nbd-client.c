@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-greeter.h"
 #include "frontends/nbd/nbd-handshake.h"
 #include "frontends/nbd/nbd-receive.h"
@@ -46,6 +47,7 @@ static void close_client(struct nbd_client *client)
 
     nbd_greeter_end(client);
     nbd_tls_free(client->tls);
+    nbd_credentials_release(client->credentials);
     list_remove(&client->link);
     nbd_watch_end(client->own, client->core);
     core_file_give(client->core, client->file);

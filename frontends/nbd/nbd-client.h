@@ -35,6 +35,7 @@
 struct nbd_core;
 struct nbd_greeter;
 struct nbd_handshake;
+struct nbd_credentials;
 struct nbd_tls;
 
 /* Bytes that one receive may bring: headers and small payloads, in bulk. */
@@ -56,13 +57,14 @@ struct nbd_client {
     int fd, file;             /* file: slot in the ring's table, or -1 */
     struct core *core;
     struct nbd_core *own;
-    struct list link;            /* own->clients */
-    struct core_deferred settle; /* sends replies, or ends the connection */
-    struct core_message message; /* begin; later, to ourselves: go on parsing */
-    bool message_sent;           /* the latter is under way */
-    struct core_timer timeout;   /* of the handshake */
-    struct nbd_greeter *greeter; /* HANDSHAKE only */
-    struct nbd_tls *tls;         /* NULL: what goes over the socket is not encrypted */
+    struct list link;                    /* own->clients */
+    struct core_deferred settle;         /* sends replies, or ends the connection */
+    struct core_message message;         /* begin; later, to ourselves: go on parsing */
+    bool message_sent;                   /* the latter is under way */
+    struct core_timer timeout;           /* of the handshake */
+    struct nbd_greeter *greeter;         /* HANDSHAKE only */
+    struct nbd_credentials *credentials; /* of the server when it came */
+    struct nbd_tls *tls;                 /* NULL: what goes over the socket is not encrypted */
 
     /* TRANSMIT, and DRAIN. */
     struct volume *volume;

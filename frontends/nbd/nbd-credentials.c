@@ -88,6 +88,7 @@ int nbd_credentials_load(struct nbd_credentials **loaded, const struct nbd_tls_c
 
     if (credentials == NULL)
         return fail(why, why_bytes, "certificates", "out of memory");
+    atomic_init(&credentials->holders, 1);
     credentials->verify_clients = config->verify_clients;
     if (config->certificates[0] != '\0')
         error = load_certificates(credentials, config->certificates, why, why_bytes);
@@ -98,16 +99,23 @@ int nbd_credentials_load(struct nbd_credentials **loaded, const struct nbd_tls_c
                              credentials->keys != NULL ? PRIORITY_PSK : PRIORITY, NULL) < 0)
         error = fail(why, why_bytes, "priorities", "are not known to this GnuTLS");
     if (error) {
-        nbd_credentials_free(credentials);
+        nbd_credentials_release(credentials);
         return error;
     }
     *loaded = credentials;
     return 0;
 }
 
-void nbd_credentials_free(struct nbd_credentials *credentials)
+struct nbd_credentials *nbd_credentials_hold(struct nbd_credentials *credentials)
 {
-    if (credentials == NULL)
+    if (credentials != NULL)
+        atomic_fetch_add(&credentials->holders, 1);
+    return credentials;
+}
+
+void nbd_credentials_release(struct nbd_credentials *credentials)
+{
+    if (credentials == NULL || atomic_fetch_sub(&credentials->holders, 1) > 1)
         return;
     if (credentials->certificates != NULL)
         gnutls_certificate_free_credentials(credentials->certificates);

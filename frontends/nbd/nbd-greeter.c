@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "frontends/nbd/nbd-client.h"
+#include "frontends/nbd/nbd-credentials.h"
 #include "frontends/nbd/nbd-handshake.h"
 #include "frontends/nbd/nbd-protocol.h"
 #include "frontends/nbd/nbd-server-private.h"
@@ -112,7 +113,7 @@ static void secure(struct nbd_client *client)
     struct nbd_greeter *greeter = client->greeter;
     uint32_t bytes = greeter->input_end - greeter->input_start;
 
-    client->tls = nbd_tls_create(client, client->own->server->credentials);
+    client->tls = nbd_tls_create(client, client->credentials);
     if (client->tls == NULL) {
         failed(client, "no memory for a TLS session");
         return;
@@ -224,7 +225,10 @@ int nbd_greeter_start(struct nbd_client *client)
         return -ENOMEM;
     client->greeter->input_start = client->greeter->input_end = 0;
     nbd_handshake_init(&client->greeter->handshake, server->cache);
+    pthread_mutex_lock(&server->lock);
     client->greeter->handshake.tls = server->tls_mode;
+    client->credentials = nbd_credentials_hold(server->credentials);
+    pthread_mutex_unlock(&server->lock);
     client->receive.done = received;
     client->send.done = sent;
     client->timeout.expired = expired;

@@ -45,8 +45,8 @@ struct nbd_core {
 
 struct nbd_server {
     struct cache *cache;
-    struct nbd_limits limits; /* of connections to come; read on core 0, or under the lock */
-    enum nbd_tls_mode tls_mode;
+    struct nbd_limits limits;   /* of connections to come; read on core 0, or under the lock */
+    enum nbd_tls_mode tls_mode; /* of connections to come, under the lock; so is: */
     struct nbd_credentials *credentials;               /* NULL: TLS is off */
     struct nbd_listener *listeners[NBD_LISTENERS_MAX]; /* under the lock once it is started */
     unsigned listener_count;

@@ -286,7 +286,7 @@ void nbd_server_destroy(struct nbd_server *server)
         close(server->single_fd);
     for (unsigned i = 0; i < server->core_count; i++)
         free(server->cores[i].scratch);
-    nbd_credentials_free(server->credentials);
+    nbd_credentials_release(server->credentials);
     pthread_cond_destroy(&server->idle);
     pthread_mutex_destroy(&server->lock);
     free(server);
