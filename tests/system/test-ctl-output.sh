@@ -27,7 +27,7 @@ command_of() {
     flush | prefetch) arguments=(a --wait) ;;
     detach) arguments=(b --flush) ;;
     attach) arguments=(b) ;;
-    invalidate | pause-fill | resume-fill) arguments=(a) ;;
+    invalidate | pause-fill | resume-fill | pin | unpin) arguments=(a) ;;
     top) arguments=(--count 1) ;;
     shutdown) arguments=() ;;
     format) arguments=(--size 32M "$tmpdir/new") ;;
