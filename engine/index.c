@@ -97,6 +97,25 @@ uint32_t index_frame(const struct shard *shard, uint64_t key)
     return NONE;
 }
 
+struct index_entries index_entries(const struct shard *shard, uint64_t key)
+{
+    struct index_entries entries = {.flash = NONE, .frame = NONE};
+
+    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next) {
+        const struct slot *slot = &shard->slots[id];
+
+        if (slot_key(slot) != key)
+            continue;
+        if (is_frame(shard, id))
+            entries.frame = id;
+        else if (slot->bits & SLOT_PENDING)
+            entries.pending = true;
+        else if (entries.flash == NONE)
+            entries.flash = id;
+    }
+    return entries;
+}
+
 uint32_t index_newer_pending(const struct shard *shard, uint32_t slot)
 {
     uint64_t key = slot_key(&shard->slots[slot]);

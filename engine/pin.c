@@ -16,13 +16,10 @@
 #define PINNED_MAX_PERCENT 50u  /* of the flash */
 #define COUNT_SLOTS        512u /* in a step */
 
-bool pin_holds(const struct shard *shard, uint64_t key)
+bool pin_found(const struct shard *shard, uint64_t key)
 {
-    const struct shard_volume *volume;
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
-    if (!shard->pins)
-        return false;
-    volume = shard_volume_any(shard, key_volume(key));
     return volume && ranges_have(&volume->policy.pins, key_block(key));
 }
 
@@ -127,14 +124,11 @@ uint64_t pin_excess(const struct shard *shard, const struct shard_volume *volume
     return excess < volume->pinned ? excess : volume->pinned;
 }
 
-bool pin_admits(const struct shard *shard, uint64_t key)
+bool pin_found_and_fits(const struct shard *shard, uint64_t key)
 {
-    const struct shard_volume *volume;
+    const struct shard_volume *volume = shard_volume_any(shard, key_volume(key));
 
-    if (!pin_holds(shard, key))
-        return false;
-    volume = shard_volume_any(shard, key_volume(key));
-    return shard->pinned < percent_of(shard, PINNED_MAX_PERCENT) &&
+    return pin_found(shard, key) && shard->pinned < percent_of(shard, PINNED_MAX_PERCENT) &&
            volume->pinned < volume->share_max &&
            (volume->pinned < volume->share_min || beyond_shares(shard) < left_by_shares(shard));
 }

@@ -11,8 +11,20 @@ void pin_tick(struct shard *shard);             /* goes on with that */
 void pin_add(struct shard *shard, uint32_t id); /* one more, one less published slot */
 void pin_take(struct shard *shard, uint32_t id);
 
-bool pin_holds(const struct shard *shard, uint64_t key);
-bool pin_admits(const struct shard *shard, uint64_t key); /* pinned, and there may be more */
+bool pin_found(const struct shard *shard, uint64_t key);
+bool pin_found_and_fits(const struct shard *shard, uint64_t key);
+
+static inline bool pin_holds(const struct shard *shard, uint64_t key)
+{
+    return shard->pins && pin_found(shard, key);
+}
+
+/* It is pinned, and there may be more. */
+static inline bool pin_admits(const struct shard *shard, uint64_t key)
+{
+    return shard->pins && pin_found_and_fits(shard, key);
+}
+
 /* So many of the volume's pinned blocks count as any others. */
 uint64_t pin_excess(const struct shard *shard, const struct shard_volume *volume);
 /* What pins may hold of the shard's part of the flash, in blocks. */

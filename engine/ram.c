@@ -29,13 +29,16 @@ static struct frame *frame_of(const struct shard *shard, uint32_t id)
  * runs, leaves half of it to other blocks. */
 static bool flash_has_room(const struct shard *shard, const struct slot *slot)
 {
-    uint32_t ready = ready_target(shard), reserved = shard->config.segments / 2;
-    uint32_t free = shard->free_count;
+    uint32_t free = shard->free_count, ready, reserved;
 
     if (shard->flash_failed || shard->held || shard->stopping)
         return false;
     if (pin_admits(shard, slot_key(slot)))
         return true;
+    if (free == 0 && shard->ready_count <= READY_MIN)
+        return false;
+    ready = ready_target(shard);
+    reserved = shard->config.segments / 2;
     free += shard->ready_count > ready ? shard->ready_count - ready : 0;
     return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) &&
            !share_full(shard, slot_key(slot));

@@ -26,14 +26,15 @@ static void read_flash(struct shard *shard, struct piece *piece, uint32_t first,
 }
 
 static bool fill_wanted(const struct shard *shard, const struct piece *piece,
-                        const struct shard_volume *volume, uint64_t key)
+                        const struct shard_volume *volume, uint64_t key,
+                        const struct index_entries *entries)
 {
     if (piece->flags & PIECE_NO_FILL || volume->policy.mode == MODE_PASS_THROUGH)
         return false;
     if (piece->flags & PIECE_BEYOND && !pin_holds(shard, key))
         return false;
     /* A pending write or a write around the cache would make the fill stale. */
-    return !index_pending(shard, key) && index_frame(shard, key) == NONE &&
+    return !entries->pending && entries->frame == NONE &&
            (!active_overlap(shard, key, 1) || MUTANT(5));
 }
 
@@ -42,9 +43,13 @@ static void read_backing(struct shard *shard, struct piece *piece, struct shard_
 {
     struct action *action;
 
-    for (uint32_t i = first; i < first + count; i++)
-        if (fill_wanted(shard, piece, volume, key_of(piece->volume, piece->block + i)))
+    for (uint32_t i = first; i < first + count; i++) {
+        uint64_t key = key_of(piece->volume, piece->block + i);
+        struct index_entries entries = index_entries(shard, key);
+
+        if (fill_wanted(shard, piece, volume, key, &entries))
             piece->fill_mask |= UINT64_C(1) << i;
+    }
     action = action_add(out, ACTION_READ_BACKING);
     action->flags = ACTION_PIECE | ACTION_REPORT;
     action->volume = piece->volume;
@@ -240,12 +245,15 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
         ram_make_room(shard, count, out);
     for (uint32_t i = first; volume && fresh && i < first + count; i++) {
         uint64_t key = key_of(piece->volume, piece->block + i);
-        uint32_t flash = index_flash(shard, key);
+        struct index_entries entries;
 
-        if (!(piece->fill_mask >> i & 1) || !fill_wanted(shard, piece, volume, key))
+        if (!(piece->fill_mask >> i & 1))
             continue;
-        if (flash != NONE && !(shard->slots[flash].bits & SLOT_BAD) &&
-            !loss_bypasses(shard, &shard->slots[flash]))
+        entries = index_entries(shard, key);
+        if (!fill_wanted(shard, piece, volume, key, &entries))
+            continue;
+        if (entries.flash != NONE && !(shard->slots[entries.flash].bits & SLOT_BAD) &&
+            !loss_bypasses(shard, &shard->slots[entries.flash]))
             continue;
         piece->frame[i] = ram_take(shard, key, piece->flags & PIECE_SEQUENTIAL);
         if (piece->frame[i] == NONE)

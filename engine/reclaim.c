@@ -20,7 +20,6 @@
 #define IDLE_RETRY_NS UINT64_C(100000000)
 #define READY_BYTES   (32u << 20)
 #define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
-#define READY_MIN     5u
 #define DOUBLINGS_MAX 7u
 #define DROP_SLOTS    512u /* per step */
 

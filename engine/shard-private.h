@@ -81,6 +81,12 @@ uint32_t index_flash(const struct shard *shard, uint64_t key);  /* flash slot on
 uint32_t index_older(const struct shard *shard, uint32_t slot); /* of the same block; NONE */
 bool index_pending(const struct shard *shard, uint64_t key);    /* a write is under way */
 uint32_t index_frame(const struct shard *shard, uint64_t key);  /* any linked frame, filling too */
+/* The last three at once. */
+struct index_entries {
+    uint32_t flash, frame;
+    bool pending;
+};
+struct index_entries index_entries(const struct shard *shard, uint64_t key);
 /* Whether a record of the same block was appended after this flash slot and is on flash. */
 bool index_superseded(const struct shard *shard, uint32_t slot);
 /* The flash slot of the block that was appended next after this one and is pending, or NONE. */
@@ -403,7 +409,8 @@ void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
 bool reclaim_idle(const struct shard *shard);
 /* So many segments are retired that too little is left to go round. */
 bool reclaim_worn_out(const struct shard *shard);
-uint32_t ready_target(const struct shard *shard);
+#define READY_MIN 5u
+uint32_t ready_target(const struct shard *shard); /* at least READY_MIN */
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
                  uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);
 /* Emits the write of a filled segment header, durable when done, to copy 0 or 1; tagged

@@ -14,49 +14,44 @@
 #define STREAM_PATIENCE 8u
 
 /* A free one, or one that is not worth more than others. */
-static struct stream *stream_replace(struct stream_table *table)
+static unsigned stream_replace(const struct stream_table *table)
 {
-    struct stream *victim = NULL;
+    unsigned victim = 0;
     uint64_t most = 0;
 
     for (unsigned i = 0; i < STREAMS; i++) {
-        struct stream *stream = &table->streams[i];
-        uint64_t age = table->uses - stream->used;
+        uint64_t age = table->uses - table->used[i];
 
-        if (stream->used == 0)
-            return stream;
-        if (stream->requests == 1)
-            age *= STREAM_PATIENCE;
-        if (victim == NULL || age > most) {
-            victim = stream;
-            most = age;
-        }
+        age = table->streams[i].requests == 1 ? age * STREAM_PATIENCE : age;
+        age = table->used[i] == 0 ? UINT64_MAX : age;
+        victim = age > most ? i : victim;
+        most = age > most ? age : most;
     }
     return victim;
 }
 
 uint64_t stream_note(struct stream_table *table, uint64_t offset, uint64_t length, bool *is_run)
 {
-    struct stream *found = NULL;
+    uint64_t gap = GAP_REQUESTS * length;
+    struct stream *stream;
+    uint32_t found = 0;
+    unsigned place;
     bool follows;
 
     table->uses++;
-    for (unsigned i = 0; i < STREAMS && found == NULL; i++) {
-        struct stream *stream = &table->streams[i];
-
-        if (stream->used != 0 && offset >= stream->next &&
-            offset - stream->next <= GAP_REQUESTS * length)
-            found = stream;
-    }
-    if (found == NULL) {
-        found = stream_replace(table);
-        found->bytes = found->requests = 0;
-    }
-    follows = found->requests > 0 && found->next == offset && found->used + 1 == table->uses;
-    found->used = table->uses;
-    found->next = offset + length;
-    found->bytes += length;
-    found->requests++;
-    *is_run = found->bytes > STREAM_RUN_BYTES && (found->requests >= RUN_REQUESTS || follows);
-    return found->bytes;
+    /* An offset before what would go on is a gap beyond all others. */
+    for (unsigned i = 0; i < STREAMS; i++)
+        found |= (uint32_t)(offset - table->next[i] <= gap && table->used[i] != 0) << i;
+    place = found != 0 ? (unsigned)__builtin_ctz(found) : stream_replace(table);
+    stream = &table->streams[place];
+    if (found == 0)
+        *stream = (struct stream){0};
+    follows = stream->requests > 0 && table->next[place] == offset &&
+              table->used[place] + 1 == table->uses;
+    table->used[place] = table->uses;
+    table->next[place] = offset + length;
+    stream->bytes += length;
+    stream->requests++;
+    *is_run = stream->bytes > STREAM_RUN_BYTES && (stream->requests >= RUN_REQUESTS || follows);
+    return stream->bytes;
 }

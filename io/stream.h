@@ -12,12 +12,13 @@
 /* A longer stream is a run, PIECE_SEQUENTIAL, which the backing store reads fast. */
 #define STREAM_RUN_BYTES (64u << 10)
 
+/* Of each stream, side by side for a quick look at all; zeros to begin with. */
 struct stream_table {
+    uint64_t next[STREAMS]; /* offset that would continue it */
+    uint64_t used[STREAMS]; /* order of use; 0: there is none */
     struct stream {
-        uint64_t next;  /* offset that would continue it */
         uint64_t bytes; /* read so far, by ... */
         uint64_t requests;
-        uint64_t used; /* order of use */
     } streams[STREAMS];
     uint64_t uses;
 };
