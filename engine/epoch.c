@@ -46,12 +46,28 @@ static struct epochs *slot_epochs(const struct shard *shard, uint32_t id)
 
 void epochs_attach(struct shard *shard, struct shard_volume *volume)
 {
+    uint32_t place = 0;
+
     if (volume->policy.destage != DESTAGE_ORDERED)
         return;
     assert(shard->epochs_used < shard->config.ordered_volumes);
-    volume->epochs = &shard->epochs[shard->epochs_used];
-    volume->epochs->ring =
-        &shard->epoch_pool[(size_t)shard->epochs_used++ * shard->config.epochs_max];
+    while (shard->epochs[place].ring)
+        place++;
+    volume->epochs = &shard->epochs[place];
+    volume->epochs->ring = &shard->epoch_pool[(size_t)place * shard->config.epochs_max];
+    shard->epochs_used++;
+}
+
+void epochs_detach(struct shard *shard, struct shard_volume *volume)
+{
+    struct epochs *epochs = volume->epochs;
+
+    if (!epochs)
+        return;
+    assert(volume->dirty == 0 && epochs->count == 0 && epochs->written == 0);
+    *epochs = (struct epochs){.ring = NULL};
+    volume->epochs = NULL;
+    shard->epochs_used--;
 }
 
 /* ---- counting --------------------------------------------------------------------------- */

@@ -349,6 +349,7 @@ void destage_volume_works(struct shard *shard, struct shard_volume *volume, stru
 /* ---- epoch.c: all of these may be asked of any volume ----------------------------------- */
 
 void epochs_attach(struct shard *shard, struct shard_volume *volume);
+void epochs_detach(struct shard *shard, struct shard_volume *volume); /* nothing of it is dirty */
 uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *append);
 void epoch_recovered(struct shard *shard, uint32_t id);
 uint64_t epoch_defer(struct shard *shard, uint32_t id);

@@ -417,8 +417,9 @@ static uint8_t volume_place(struct shard *shard)
     for (uint32_t i = 0; i < shard->volume_count; i++) {
         struct shard_volume *volume = &shard->volumes[i];
 
-        if (volume->policy.present || volume->dirty > 0 || volume->stalled > 0 || volume->epochs)
+        if (volume->policy.present || volume->dirty > 0 || volume->stalled > 0)
             continue;
+        epochs_detach(shard, volume);
         shard->volume_index[volume->id] = UINT8_MAX;
         memset(volume, 0, sizeof(*volume));
         return (uint8_t)i;
@@ -444,6 +445,8 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
         volume->policy.pins.count = 0;
     if (fresh)
         epochs_attach(shard, volume);
+    else if (!policy->present && volume->dirty == 0)
+        epochs_detach(shard, volume);
     if (fresh && policy->backing_debt)
         volume->around_writes = 1; /* hazard 13 */
     if (fresh)

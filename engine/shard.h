@@ -295,8 +295,9 @@ size_t shard_memory_bytes(const struct shard_config *config);
 struct shard *shard_create(const struct shard_config *config, void *memory);
 
 /* Volumes may be set before the first step and at any time after; id up to VOLUME_ID_MAX but at
- * most VOLUMES_MAX present (those with ordered destaging, and those with something dirty, also count
- * when they are not).  One becomes absent when none of its pieces is under way.  Records of volumes that are not present are dropped at recovery. */
+ * most VOLUMES_MAX present (those with something dirty also count when they are not).  One becomes
+ * absent when none of its pieces is under way, and does not come back under its id.  Records of volumes
+ * that are not present are dropped at recovery. */
 void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_policy *policy);
 
 /* `out` is emptied first.  Several events in one call must not ask for more than ACTIONS_MAX

@@ -113,13 +113,13 @@ static bool is_ordered(const struct cache_volume *own)
     return own->volume.destage == DESTAGE_ORDERED;
 }
 
-/* The shards' places for volumes with ordered destaging are given once each.  Under change_lock. */
+/* Under change_lock. */
 static int check_places(struct cache *cache, struct cache_volume *const *list, unsigned count,
                         char *why, size_t why_bytes)
 {
-    unsigned coming = 0, used = cache->ordered_gone;
+    unsigned coming = 0, used = 0;
 
-    if (cache->volume_count + cache->ordered_gone + count > VOLUMES_MAX) {
+    if (cache->volume_count + count > VOLUMES_MAX) {
         snprintf(why, why_bytes, "a cache takes at most %u volumes", VOLUMES_MAX);
         return -ENOSPC;
     }
@@ -129,12 +129,13 @@ static int check_places(struct cache *cache, struct cache_volume *const *list, u
         used += is_ordered(cache->volumes[i]);
     if (coming == 0 || used + coming <= cache->ordered_places)
         return 0;
-    snprintf(why, why_bytes,
-             cache->ordered_places == 0
-                 ? "no volume had ordered destaging when the daemon started, so there is no memory "
-                   "for it; restart it, or use destage \"sorted\""
-                 : "volumes with ordered destaging came and went too often since the daemon "
-                   "started; restart it, or use destage \"sorted\"");
+    snprintf(
+        why, why_bytes,
+        cache->ordered_places == 0
+            ? "no volume had ordered destaging when the daemon started, so there is no memory "
+              "for it; restart it, or use destage \"sorted\""
+            : "there is memory for no more volumes with ordered destaging; restart the daemon, or "
+              "use destage \"sorted\"");
     return -EOPNOTSUPP;
 }
 
@@ -272,7 +273,6 @@ static void take_out(struct cache *cache, struct cache_volume *own)
         place++;
     memmove(&cache->volumes[place], &cache->volumes[place + 1],
             (--cache->volume_count - place) * sizeof(cache->volumes[0]));
-    cache->ordered_gone += is_ordered(own);
     list_add_tail(&cache->gone, &own->link);
     own->is_gone = true;
 }

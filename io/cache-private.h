@@ -78,8 +78,7 @@ struct cache {
     unsigned volume_count;
     struct cache_volume *volumes[VOLUMES_MAX];
     unsigned ordered_places; /* that the shards have */
-    unsigned ordered_gone; /* volumes that had ordered destaging keep their places in the shards */
-    struct list gone;      /* volumes that left */
+    struct list gone;        /* volumes that left */
     _Atomic(struct volume_table *) table;
     _Atomic(struct cache_volume *) by_id[VOLUME_ID_MAX + 1]; /* NULL: not in service */
     pthread_rwlock_t held;                                   /* cache_hold */

@@ -157,3 +157,17 @@ io c "read -P 6 0 64k" # detached, and back with a restart, as it is configured
 blkcachectl flush --wait >/dev/null
 stop_daemon
 cmp -n $((2 << 20)) "$tmpdir/d" <(tr '\0' '\004' </dev/zero | head -c 2M) || fail "d is not complete"
+
+# ---- ordered ones: their places are used again, too
+
+truncate -s 8M "$tmpdir/e"
+write_config "${volumes[@]}" "name = \"e\"; backing = \"$tmpdir/e\"; mode = \"write-back\"; destage = \"ordered\";"
+start_daemon
+for i in $(seq 36); do # one more than there are places
+    if [ $((i % 6)) = 1 ]; then io e "write -P $i 0 256k" flush "write -P $((i + 1)) 128k 4k" flush; fi
+    detach_when_free e --flush >/dev/null || fail "detach, round $i"
+    blkcachectl attach e >"$tmpdir/out" 2>&1 || fail "attach, round $i: $(cat "$tmpdir/out")"
+done
+[ "$(volume e destage)" = ordered ] || fail "it is not ordered any more"
+io e "read -P 31 0 128k" "read -P 32 128k 4k" "read -P 31 132k 124k"
+stop_daemon

@@ -192,6 +192,33 @@ START_TEST(volumes_come_and_go)
 }
 END_TEST
 
+/* The one place for ordered destaging goes from volume to volume, and each begins with no history. */
+START_TEST(ordered_volumes_come_and_go)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 8);
+    const struct volume_policy absent = {.present = false};
+
+    host->config.ordered_volumes = 1;
+    host->policy.destage = DESTAGE_ORDERED;
+    ck_assert_int_eq(host_boot(host), 1);
+    for (uint16_t id = HOST_VOLUME; id < HOST_VOLUME + 5; id++) {
+        host->volume = id;
+        if (id > HOST_VOLUME)
+            shard_volume_set(host->shard, id, &host->policy);
+        for (uint64_t epoch = 1; epoch <= 3; epoch++) {
+            ck_assert_uint_eq(shard_epoch_begin(host->shard, id, epoch, host->now_ns), UINT64_MAX);
+            ck_assert_uint_eq(shard_epoch_broken(host->shard, id), 0);
+            shard_epoch_open(host->shard, id, epoch, false, host->now_ns);
+            ck_assert_int_eq(host_write(host, 9 + epoch, 3, 0, 0, 0), 0);
+            host_destage_all(host);
+        }
+        host_read_all(host);
+        shard_volume_set(host->shard, id, &absent);
+    }
+    host_free(host);
+}
+END_TEST
+
 /* What the flash had to do is no volume's: not that of the first, nor does it go when a volume does. */
 START_TEST(what_the_flash_does_is_no_volumes)
 {
@@ -422,6 +449,7 @@ int main(void)
     tcase_add_test(cases, write_through_is_on_both);
     tcase_add_test(cases, write_around_drops_the_copy_durably);
     tcase_add_test(cases, volumes_come_and_go);
+    tcase_add_test(cases, ordered_volumes_come_and_go);
     tcase_add_test(cases, what_the_flash_does_is_no_volumes);
     tcase_add_test(cases, owed_is_what_only_the_flash_has);
     tcase_add_test(cases, dirty_block_is_not_invalidated);
