@@ -132,7 +132,7 @@ static void segment_gather(struct shard *shard, uint32_t index, bool young, uint
     }
 }
 
-static bool has_unreadable(const struct shard *shard)
+bool destage_has_unreadable(const struct shard *shard)
 {
     for (uint32_t i = 0; i < shard->volume_count; i++)
         if (shard->volumes[i].unreadable > 0)
@@ -148,6 +148,7 @@ static void unreadable_defer(struct shard *shard)
     if (destage->unreadable_ns > UNREADABLE_MAX_NS)
         destage->unreadable_ns = UNREADABLE_MAX_NS;
     destage->unreadable_due_ns = shard->now_ns + destage->unreadable_ns;
+    tick_want(shard, destage->unreadable_due_ns);
 }
 
 /* A few of the blocks that the flash did not return are tried again, less and less often: each may take
@@ -156,7 +157,7 @@ static void unreadable_gather(struct shard *shard)
 {
     struct destage *destage = &shard->destage;
 
-    if (!has_unreadable(shard))
+    if (!destage_has_unreadable(shard))
         return;
     if (shard->now_ns < destage->unreadable_due_ns) {
         tick_want(shard, destage->unreadable_due_ns);
@@ -395,9 +396,12 @@ void destage_read_done(struct shard *shard, const struct event *event, struct ac
         if (event->result >= 0 && shard->slots[action->slot + i].bits & SLOT_UNREADABLE) {
             slot_unreadable(shard, action->slot + i, false);
             shard->destage.unreadable_ns = shard->destage.unreadable_due_ns = 0; /* others, too? */
+            shard->destage.unreadable_since_ns = shard->now_ns;
         }
         if (event->result >= 0 && !(event->bad_mask >> i & 1))
             continue;
+        if (event->result < 0 && shard->slots[action->slot + i].bits & SLOT_UNREADABLE)
+            shard->destage.unreadable_until_ns = shard->now_ns;
         run->bad_mask |= UINT64_C(1) << (first + i);
         run->error = -EIO;
         read_slot_bad(shard, action->slot + i, run->key + first + i, event->result >= 0, out);

@@ -92,8 +92,13 @@ uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *app
     struct epochs *epochs = slot_epochs(shard, id);
     struct epoch *epoch;
 
-    if (!epochs || !entry_kind_destaged(append->kind, append->flags))
+    if (!epochs)
         return append->epoch;
+    if (!entry_kind_destaged(append->kind, append->flags)) {
+        if (append->flags & ENTRY_POISON) /* not counted; older versions are told from it */
+            shard->tags[id] = shard->tags[append->from];
+        return append->epoch;
+    }
     if (append->lsn) { /* what moves keeps its place in the history (I16) */
         shard->tags[id] = shard->tags[append->from];
         epoch = epoch_at(shard, epochs, shard->tags[id]);
@@ -154,6 +159,20 @@ bool epoch_full(const struct shard *shard, const struct shard_volume *volume, ui
 
     return epochs && epochs->count == shard->config.epochs_max &&
            epoch_last(shard, epochs)->number < (epoch > epochs->now ? epoch : epochs->now);
+}
+
+/* What was lost is found again: its epoch may be over, so it is of the present one, or of the last that
+ * the ring has room for. */
+void epoch_found(struct shard *shard, uint32_t id)
+{
+    struct epochs *epochs = slot_epochs(shard, id);
+
+    if (!epochs)
+        return;
+    epochs->broken = epochs->now;
+    count_in(shard, epochs, id,
+             epochs->count == shard->config.epochs_max ? epoch_last(shard, epochs)->number
+                                                       : epochs->now);
 }
 
 /* ---- versions --------------------------------------------------------------------------- */

@@ -173,6 +173,8 @@ void slot_unreadable(struct shard *shard, uint32_t id, bool unreadable)
 
     if (!(slot->bits & SLOT_UNREADABLE) == !unreadable)
         return;
+    if (unreadable && !destage_has_unreadable(shard))
+        shard->destage.unreadable_since_ns = shard->now_ns;
     slot->bits ^= SLOT_UNREADABLE;
     if (volume)
         volume->unreadable += unreadable ? 1 : (uint64_t)-1;

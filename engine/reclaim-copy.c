@@ -11,14 +11,16 @@ bool reclaim_slot_hot(const struct slot *slot)
 }
 
 /* Not what a write-through piece holds: destaging would write the copy while the piece does, too.  Of a
- * lost block it is the knowledge that it is lost. */
+ * lost block it is the knowledge that it is lost, unless it is on its way to the backing store: then it
+ * will be clean. */
 bool reclaim_slot_copyable(const struct shard *shard, uint32_t id)
 {
     uint16_t bits = shard->slots[id].bits;
 
     return (bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_UNREADABLE | SLOT_PENDING | SLOT_THROUGH)) ==
                (SLOT_LINKED | SLOT_DIRTY) &&
-           (bits & SLOT_BAD || !(bits & SLOT_ZERO)) && !epoch_outdated(shard, id);
+           (bits & SLOT_BAD ? !(bits & (SLOT_WRITTEN | SLOT_DESTAGING)) : !(bits & SLOT_ZERO)) &&
+           !epoch_outdated(shard, id);
 }
 
 /* What of the victim is appended again: hot clean blocks; with `compact` dirty ones, too. */
@@ -84,9 +86,12 @@ static const struct entry *footer_entry(struct shard *shard, uint32_t slot)
 /* The flash returns it as it was, this time: destaging will see whether it can. */
 static void slot_found(struct shard *shard, uint32_t id)
 {
+    /* A newer version on its way, in an epoch before the present one, would be destaged before it. */
+    if (index_pending(shard, slot_key(&shard->slots[id])))
+        return;
     slot_lost(shard, id, -1);
     shard->slots[id].bits &= (uint16_t)~SLOT_BAD;
-    epoch_recovered(shard, id);
+    epoch_found(shard, id);
 }
 
 /* Hazard 4: current, and nothing newer on its way, at the moment of appending; LSN and epoch as

@@ -21,7 +21,8 @@
 #define READY_BYTES   (32u << 20)
 #define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
 #define DOUBLINGS_MAX 7u
-#define DROP_SLOTS    512u /* per step */
+#define UNREADABLE_NS UINT64_C(30000000000) /* what was not returned for so long will not be */
+#define DROP_SLOTS    512u                  /* per step */
 
 uint32_t ready_target(const struct shard *shard)
 {
@@ -54,6 +55,8 @@ static uint32_t keep_most(const struct shard *shard)
 /* Holds what nothing but writes of these blocks moves. */
 static bool segment_pinned(const struct shard *shard, uint32_t index)
 {
+    const struct destage *destage = &shard->destage;
+    bool for_good = destage->unreadable_until_ns >= destage->unreadable_since_ns + UNREADABLE_NS;
     uint32_t base = index << shard->segment_shift, lost = 0;
 
     if (shard->segments[index].dirty == 0)
@@ -63,7 +66,7 @@ static bool segment_pinned(const struct shard *shard, uint32_t index)
 
         if (!(bits & SLOT_LINKED) || !(bits & SLOT_DIRTY))
             continue;
-        if (bits & SLOT_UNREADABLE)
+        if (bits & SLOT_UNREADABLE && for_good)
             return true;
         lost += !!(bits & SLOT_BAD);
     }
@@ -384,14 +387,16 @@ static bool waits_for_closing(const struct shard *shard)
            shard->ready_count + 1 + target / 4 >= target;
 }
 
+/* Each round lowers the use counters: after so many they hold nothing any more. */
+#define COOLING_ROUNDS (FRUITLESS_ROUNDS + USE_MAX)
+
 /* Once round without finding anything: wait for a change, the longer the more often it was so, because
  * each round writes the headers of every segment. */
 static void round_ended(struct shard *shard)
 {
     struct reclaim *reclaim = &shard->reclaim;
-    uint32_t doublings = reclaim->fruitless_rounds < FRUITLESS_ROUNDS
-                             ? 0
-                             : reclaim->fruitless_rounds - FRUITLESS_ROUNDS;
+    uint32_t doublings =
+        reclaim->fruitless_rounds < COOLING_ROUNDS ? 0 : reclaim->fruitless_rounds - COOLING_ROUNDS;
 
     reclaim->passed = 0;
     reclaim->fruitless_rounds++;

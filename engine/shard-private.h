@@ -326,6 +326,7 @@ void destage_write_done(struct shard *shard, const struct event *event, struct a
 void destage_flash_flushed(struct shard *shard, const struct event *event, struct actions *out);
 void window_sort(struct window_item *items, uint32_t count);
 bool destage_idle(const struct shard *shard);
+bool destage_has_unreadable(const struct shard *shard);
 
 /* destage-flush.c */
 #define BACKOFF_MIN_NS UINT64_C(100000000)
@@ -353,6 +354,7 @@ void epochs_detach(struct shard *shard, struct shard_volume *volume); /* nothing
 uint64_t epoch_append(struct shard *shard, uint32_t id, const struct append *append);
 void epoch_recovered(struct shard *shard, uint32_t id);
 uint64_t epoch_defer(struct shard *shard, uint32_t id);
+void epoch_found(struct shard *shard, uint32_t id);  /* lost until now */
 void epoch_remove(struct shard *shard, uint32_t id); /* clean, lost, or not there any more */
 /* Must this dirty slot stay although a newer version is published? */
 bool epoch_retains(const struct shard *shard, uint32_t older, uint32_t newer);

@@ -256,6 +256,8 @@ struct destage {
     /* What the flash did not return is tried again from this slot on, then, and so much later. */
     uint32_t unreadable_next;
     uint64_t unreadable_due_ns, unreadable_ns;
+    /* None of them was returned since, as far as was tried until. */
+    uint64_t unreadable_since_ns, unreadable_until_ns;
 };
 
 /* ---- reclaim ---------------------------------------------------------------------------- */

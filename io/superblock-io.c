@@ -99,6 +99,10 @@ static unsigned copy_to_spare(struct superblock_io *io)
 
     if (!error && superblock_holds(read, io->sequence, io->device->bytes))
         return 1 - io->current;
+    /* What cannot be read now may be whole, and the only one: the other one was not written, perhaps. */
+    if (error && (read_copy(io->device, read, superblock_offset(io->block, 1 - io->current)) != 0 ||
+                  !superblock_holds(read, io->sequence, io->device->bytes)))
+        return 1 - io->current;
     log_warning("a copy of the flash's superblock was lost, and is written again",
                 LOG_UINT("copy", io->current), LOG_ERRNO(error ? error : -EBADMSG));
     return io->current;

@@ -179,6 +179,8 @@ static void carry_out(struct host *host, const struct action *action)
     case ACTION_WRITE_BACKING:
         host->backing_writes++;
         done.result = host->backing_error;
+        if (host->backing_bad_offset != 0 && action->offset >= host->backing_bad_offset)
+            done.result = -5;
         if (done.result == 0)
             memcpy(host->backing + action->offset, action->data, action->length);
         break;

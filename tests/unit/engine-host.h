@@ -37,9 +37,10 @@ struct host {
     bool footers_held;         /* the same of the footers of segments alone */
     struct action waiting[64]; /* ... here */
     uint32_t waiting_count;
-    int backing_error;         /* of all that is asked of the backing store */
-    uint64_t backing_error_ns; /* when errors of writes come, after they began */
-    struct action late[64];    /* ... and those that wait for theirs */
+    int backing_error;           /* of all that is asked of the backing store */
+    uint64_t backing_bad_offset; /* writes from here on fail; 0: none */
+    uint64_t backing_error_ns;   /* when errors of writes come, after they began */
+    struct action late[64];      /* ... and those that wait for theirs */
     uint64_t late_due_ns[64];
     uint32_t late_count;
     int flash_read_error, flash_write_error;        /* of what touches ... */

@@ -407,6 +407,230 @@ START_TEST(unreadable_blocks_hold_up_no_others)
 }
 END_TEST
 
+/* A block that was lost and can be read again, of a volume with ordered destaging. */
+START_TEST(a_found_block_keeps_the_order)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 31);
+    unsigned char *slot = host->flash + DATA_OFFSET + (size_t)3 * BLOCK_BYTES;
+    const struct counters *counters;
+
+    host->config.ordered_volumes = 1;
+    host->config.epochs_max = 64;
+    host->policy.destage = DESTAGE_ORDERED;
+    ck_assert_int_eq(host_boot(host), 1);
+    counters = shard_counters(host->shard, HOST_VOLUME);
+    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
+    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
+    host->backing_error = -EIO;
+    ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
+    *slot ^= 1;
+    ck_assert_int_eq(host_read(host, 0, 20, 0), -EIO);
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 1);
+    *slot ^= 1;
+    for (int i = 0; counters->flash_reinsert_blocks == 0; i++) {
+        ck_assert_int_lt(i, 200);
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host_idle(host, 20 * MS);
+    }
+    host_idle(host, 1000 * MS);
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 0);
+    ck_assert_int_eq(host_read(host, 0, 20, 0), 0);
+    ck_assert_uint_ge(shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns), 1);
+    host->backing_error = 0;
+    host_destage_all(host);
+    ck_assert_int_eq(memcmp(host->backing, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES), 0);
+    host_free(host);
+}
+END_TEST
+
+/* The search for unreadable blocks ends where the last of them is: it begins again by itself. */
+START_TEST(unreadable_blocks_are_tried_for_ever)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 32);
+
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    host->flash_read_error = -EIO;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_eq(shard_unreadable_blocks(host->shard, HOST_VOLUME), 8);
+    host->flash_read_error = 0;
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    host_free(host);
+}
+END_TEST
+
+static struct action read_begin(struct host *host, struct piece *piece, uint64_t block)
+{
+    static struct actions out;
+
+    memset(piece, 0, sizeof(*piece));
+    piece->op = PIECE_READ;
+    piece->volume = HOST_VOLUME;
+    piece->count = 1;
+    piece->block = block;
+    piece->data = host->data + BLOCK_BYTES;
+    shard_step(host->shard, host->now_ns, &(struct event){.kind = EVENT_REQUEST, .piece = piece}, 1,
+               &out);
+    ck_assert_uint_eq(out.count, 1);
+    ck_assert_uint_eq(out.list[0].kind, ACTION_READ_FLASH);
+    return out.list[0];
+}
+
+/* Of two reads of a block one brings wrong data and one an error: it is lost, and counts once. */
+START_TEST(a_lost_block_is_not_unreadable)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 33);
+    struct piece pieces[2];
+    struct action reads[2];
+    static struct actions out;
+
+    ck_assert_int_eq(host_write(host, 5, 1, 0, 0, 0), 0);
+    reads[0] = read_begin(host, &pieces[0], 5);
+    reads[1] = read_begin(host, &pieces[1], 5);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .action = &reads[0], .bad_mask = 1}, 1, &out);
+    shard_step(host->shard, host->now_ns,
+               &(struct event){.kind = EVENT_IO_DONE, .action = &reads[1], .result = -EIO}, 1,
+               &out);
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 1);
+    ck_assert_int_eq(host_write(host, 9, 1, 0, 0, 0), 0);
+    host_idle(host, 20000 * MS);
+    ck_assert_int_eq(host_write(host, 10, 1, 0, 0, 0), 0);
+    ck_assert_uint_eq(shard_unreadable_blocks(host->shard, HOST_VOLUME), 0);
+    host_free(host);
+}
+END_TEST
+
+/* What was found to be rotten when it was on the backing store, and only a flush was missing, is
+ * not lost. */
+START_TEST(a_rotten_block_that_was_written_back_is_not_lost)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 34);
+    const struct counters *counters = shard_counters(host->shard, HOST_VOLUME);
+
+    ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
+    while (host->backing_writes == 0)
+        host_idle(host, 10 * MS);
+    ck_assert_uint_eq(host->backing_flushes, 0);
+    ck_assert_int_eq(memcmp(host->backing, host->model, (size_t)20 * BLOCK_BYTES), 0);
+    host->flash[DATA_OFFSET + (size_t)3 * BLOCK_BYTES] ^= 1;
+    ck_assert_int_eq(host_read(host, 0, 1, 0), -EIO);
+    for (int i = 0; counters->flash_reinsert_blocks + counters->segments_kept == 0; i++) {
+        ck_assert_int_lt(i, 200);
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host_idle(host, MS);
+        if (i == 30)
+            host->backing_error = -EIO;
+    }
+    ck_assert_uint_eq(host->backing_flushes, 0);
+    host_idle(host, 5 * MS);
+    host->backing_error = 0;
+    host_idle(host, 20000 * MS);
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 0);
+    host_read_all(host);
+    host_free(host);
+}
+END_TEST
+
+/* The backing store died while each segment had something dirty and many hot clean blocks: these make
+ * room, and soon. */
+START_TEST(hot_blocks_make_room_soon)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 35);
+    uint64_t began, bad = HOST_BLOCKS - 128;
+    uint32_t written = 0;
+    struct shard_status status;
+
+    host->backing_bad_offset = bad * BLOCK_BYTES;
+    do {
+        ck_assert_int_eq(host_write(host, written * REGION_BLOCKS, 40, 0, 0, 0), 0);
+        ck_assert_int_eq(host_write(host, bad + written, 1, 0, 0, 0), 0);
+        written++;
+        host_idle(host, 20 * MS);
+        shard_status(host->shard, &status);
+    } while (status.segments_free > 8);
+    host_idle(host, 20000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), written);
+    host->backing_error = -EIO;
+    for (uint32_t pass = 0; pass < 20; pass++)
+        for (uint32_t i = 0; i < written; i++)
+            ck_assert_int_eq(host_read(host, i * REGION_BLOCKS, 40, 0), 0);
+    began = host->now_ns;
+    for (uint32_t i = 0; i < 16; i++)
+        ck_assert_int_eq(host_write(host, (80 + i) * REGION_BLOCKS, 40, 0, 0, 0), 0);
+    ck_assert_uint_lt(host->now_ns - began, 5000 * MS);
+    host_free(host);
+}
+END_TEST
+
+/* The flash returned nothing for a second while the backing store was dead and each segment had
+ * something dirty: it works again. */
+START_TEST(a_short_failure_of_the_flash_is_not_its_end)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 36);
+
+    host->policy.stall_timeout_ns = 1000 * MS;
+    ck_assert_int_eq(host_boot(host), 1);
+    host->backing_error = -EIO;
+    for (uint64_t block = 0; block < 2640; block += 8)
+        ck_assert_int_eq(host_write(host, block, 8, 0, 0, 0), 0);
+    while (host_write(host, host_random(host) % 2640, 1, 0, 0, 0) == 0)
+        ;
+    host_idle(host, 10000 * MS);
+    ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 0);
+    host->flash_read_error = -EIO;
+    host_idle(host, 2000 * MS);
+    host->flash_read_error = 0;
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_eq(host->notices[NOTICE_FLASH_FAILED], 0);
+    host->backing_error = 0;
+    host_idle(host, 60000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    host_free(host);
+}
+END_TEST
+
+/* That a block is lost moves; its older version, which the end of an earlier epoch needs, stays. */
+START_TEST(a_moved_lost_block_hides_no_earlier_epoch)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 37);
+    unsigned char older[BLOCK_BYTES], newer[BLOCK_BYTES];
+    const struct counters *counters;
+    size_t slot = DATA_OFFSET;
+
+    host->config.ordered_volumes = 1;
+    host->config.epochs_max = 64;
+    host->policy.destage = DESTAGE_ORDERED;
+    ck_assert_int_eq(host_boot(host), 1);
+    counters = shard_counters(host->shard, HOST_VOLUME);
+    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
+    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
+    host->backing_error = -EIO;
+    ck_assert_int_eq(host_write(host, 0, 2, 0, 0, 0), 0);
+    memcpy(older, host->model, BLOCK_BYTES);
+    shard_epoch_begin(host->shard, HOST_VOLUME, 2, host->now_ns);
+    ck_assert_int_eq(host_write(host, 128, 64, 0, 0, 0), 0); /* to another segment */
+    ck_assert_int_eq(host_write(host, 0, 1, 0, 0, 0), 0);
+    memcpy(newer, host->model, BLOCK_BYTES);
+    while (memcmp(host->flash + slot, newer, BLOCK_BYTES) != 0)
+        slot += BLOCK_BYTES;
+    host->flash[slot] ^= 1;
+    ck_assert_int_eq(host_read(host, 0, 1, 0), -EIO);
+    for (int i = 0; counters->segments_kept < 1 || i < 80; i++) {
+        ck_assert_int_lt(i, 200);
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host_idle(host, 20 * MS);
+    }
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 1);
+    host->backing_error = 0;
+    host_idle(host, 20000 * MS);
+    ck_assert_int_eq(memcmp(host->backing, older, BLOCK_BYTES), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-failures");
@@ -425,5 +649,12 @@ int main(void)
     tcase_add_test(cases, unreadable_blocks_hold_up_no_others);
     tcase_add_test(cases, segments_of_unreadable_blocks_are_worn_out);
     tcase_add_loop_test(cases, a_cache_of_clean_blocks_is_not_full, 0, 2);
+    tcase_add_test(cases, a_found_block_keeps_the_order);
+    tcase_add_test(cases, unreadable_blocks_are_tried_for_ever);
+    tcase_add_test(cases, a_lost_block_is_not_unreadable);
+    tcase_add_test(cases, a_rotten_block_that_was_written_back_is_not_lost);
+    tcase_add_test(cases, hot_blocks_make_room_soon);
+    tcase_add_test(cases, a_short_failure_of_the_flash_is_not_its_end);
+    tcase_add_test(cases, a_moved_lost_block_hides_no_earlier_epoch);
     return unit_run("engine-failures", cases);
 }

@@ -124,6 +124,22 @@ START_TEST(an_old_copy_is_written_first)
 }
 END_TEST
 
+/* Nobody knows whether the current copy, which cannot be read, is whole: the other one is not. */
+START_TEST(a_copy_that_cannot_be_read_is_spared)
+{
+    static struct superblock old;
+
+    ck_assert_int_eq(pread(device.fd, &old, sizeof(old), 0), sizeof(old));
+    ck_assert_int_eq(superblock_io_commit(&io), 0);
+    ck_assert_uint_eq(io.current, 1);
+    ck_assert_int_eq(pwrite(device.fd, &old, sizeof(old), 0), sizeof(old));
+    ck_assert_int_eq(ftruncate(device.fd, DEVICE_BYTES - SUPERBLOCK_BYTES), 0);
+    limit_size();
+    ck_assert_int_eq(superblock_io_commit(&io), -EFBIG);
+    ck_assert_uint_eq(sequence_of(0), 3);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("io-superblock");
@@ -133,5 +149,6 @@ int main(void)
     tcase_add_test(cases, the_current_copy_is_spared);
     tcase_add_test(cases, a_rotten_copy_is_written_first);
     tcase_add_test(cases, an_old_copy_is_written_first);
+    tcase_add_test(cases, a_copy_that_cannot_be_read_is_spared);
     return unit_run("io-superblock", cases);
 }
