@@ -38,7 +38,7 @@ static uint64_t segment_generation(const unsigned char *segment)
 
 static uint64_t generation_at(struct sim_world *world, uint64_t place)
 {
-    return segment_generation(disk_durable(world->flash) + segment_start(place));
+    return segment_generation(disk_current(world->flash) + segment_start(place));
 }
 
 /* Is there a footer that belongs to what the segment holds now? */
@@ -48,7 +48,7 @@ static bool segment_closed(struct sim_world *world, uint64_t place)
         struct segment_footer footer;
         unsigned char bytes[SEGMENT_BYTES_MIN];
     } copy;
-    const unsigned char *segment = disk_durable(world->flash) + segment_start(place);
+    const unsigned char *segment = disk_current(world->flash) + segment_start(place);
     uint32_t slots = footer_slots(SEGMENT_SLOTS), crc;
 
     memcpy(copy.bytes, segment + (SEGMENT_SLOTS - slots) * BLOCK_BYTES, slots * BLOCK_BYTES);
@@ -93,7 +93,7 @@ static uint64_t entry_find(const struct entry *entries, uint32_t count,
 static bool durably_named(struct sim_world *world, const struct sim_damaged *damaged)
 {
     uint64_t start = segment_start(damaged->place), lsn = 0, mark = 0;
-    const unsigned char *segment = disk_durable(world->flash) + start;
+    const unsigned char *segment = disk_current(world->flash) + start;
     uint64_t generation = segment_generation(segment);
     uint32_t slot = (uint32_t)((damaged->place - start) / BLOCK_BYTES);
 
