@@ -11,6 +11,7 @@
 #include "engine/shard-private.h"
 
 #define AGE_NS            UINT64_C(5000000000) /* dirty blocks older than this are destaged when idle */
+#define UNREADABLE_MOST   4u                   /* tried again in one window */
 #define UNREADABLE_MAX_NS UINT64_C(5000000000)
 #define SCAN_SLOTS        8192u /* looked at for one window */
 
@@ -163,7 +164,7 @@ static void unreadable_gather(struct shard *shard)
         tick_want(shard, destage->unreadable_due_ns);
         return;
     }
-    for (uint32_t looked = 0; looked < SCAN_SLOTS && destage->window_count < DESTAGE_RUNS;) {
+    for (uint32_t looked = 0; looked < SCAN_SLOTS && destage->window_count < UNREADABLE_MOST;) {
         uint32_t id = destage->unreadable_next;
 
         if (id >= shard->slot_count) {

@@ -175,9 +175,9 @@ bool read_slot_bad(struct shard *shard, uint32_t id, uint64_t key, bool mismatch
     if (slot->bits & SLOT_DIRTY) {
         bool outdated = epoch_outdated(shard, id);
 
-        if (slot->bits & SLOT_BAD) {
-            ; /* known to be lost: two reads were under way */
-        } else if (!mismatch) {
+        if (slot->bits & SLOT_BAD) /* another read, under way with this one, has found that */
+            return outdated;
+        if (!mismatch) {
             if (!(slot->bits & SLOT_UNREADABLE))
                 action_notice(out, NOTICE_DIRTY_UNREADABLE, key_volume(key),
                               key_block(key) * BLOCK_BYTES);

@@ -112,6 +112,8 @@ static void reinsert_slot(struct shard *shard, uint32_t i, bool lost, struct act
     if (bad != lost && !(bits & SLOT_ZERO)) {
         if (lost)
             slot_found(shard, slot);
+        else if (bits & SLOT_DIRTY && reclaim->bad_mask != UINT64_MAX) /* it could be read */
+            read_slot_bad(shard, slot, key, true, out);
         return;
     }
     if (!MUTANT(4) && (index_pending(shard, key) || active_overlap(shard, key, 1)))

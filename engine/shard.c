@@ -459,10 +459,15 @@ void shard_volume_set(struct shard *shard, uint16_t id, const struct volume_poli
 
 void shard_destage_all(struct shard *shard, uint16_t id)
 {
-    for (uint32_t i = 0; i < shard->volume_count; i++)
-        if (id == VOLUME_ALL || shard->volumes[i].id == id)
-            shard->volumes[i].destage_all = shard->volumes[i].dirty > shard->volumes[i].lost;
-    shard->destage.unreadable_ns = shard->destage.unreadable_due_ns = 0;
+    for (uint32_t i = 0; i < shard->volume_count; i++) {
+        struct shard_volume *volume = &shard->volumes[i];
+
+        if (id != VOLUME_ALL && volume->id != id)
+            continue;
+        if (!volume->destage_all) /* who waits asks again and again */
+            shard->destage.unreadable_ns = shard->destage.unreadable_due_ns = 0;
+        volume->destage_all = volume_destageable(volume) > 0;
+    }
     tick_want(shard, shard->now_ns);
 }
 
