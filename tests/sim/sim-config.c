@@ -290,6 +290,14 @@ static void choose_cycle(struct sim_config *config, uint64_t seed, const struct 
     volume->backing.write_error_ppm = 1000000;
 }
 
+static void choose_wrong_reads(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 12);
+
+    if (config->faults.any && sim_random_percent(&random, 10))
+        config->faults.wrong_read_ppm = PICK(&random, 300, 3000, 30000);
+}
+
 void sim_config_choose(struct sim_config *config, uint64_t seed, const struct sim_choice *choice)
 {
     struct sim_random random = sim_random_stream(seed, 1);
@@ -328,4 +336,5 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_drops(config, seed);
     choose_cycle(config, seed, choice);
     choose_pins(config, seed);
+    choose_wrong_reads(config, seed);
 }

@@ -55,7 +55,8 @@ struct sim_faults { /* per million steps, while the machine runs */
     bool any;
     bool loss; /* volumes go on without a flash that is lost */
     uint32_t rot_ppm, flash_gone_ppm, backing_gone_ppm, clock_jump_ppm;
-    uint32_t heal_percent; /* of rounds in which nothing goes wrong */
+    uint32_t wrong_read_ppm; /* of flash reads in service: the next one may be right */
+    uint32_t heal_percent;   /* of rounds in which nothing goes wrong */
 };
 
 struct sim_changes {               /* by an operator */

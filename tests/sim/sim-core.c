@@ -100,6 +100,19 @@ static struct piece *io_piece(const struct sim_io *io)
     return io->action.flags & ACTION_PIECE ? io->action.owner : NULL;
 }
 
+/* On its way here, not on flash. */
+static void read_wrong(struct sim_world *world, const struct sim_io *io)
+{
+    uint32_t ppm = world->config.faults.wrong_read_ppm;
+
+    if (ppm == 0 || world->healed || world->phase < PHASE_SERVE || io->result != 0 ||
+        !(io->action.flags & ACTION_VERIFY) || !sim_random_ppm(&world->fault_random, ppm))
+        return;
+    io->action.data[sim_random_below(&world->fault_random, (uint32_t)io->action.length)] ^= 1;
+    world->totals.faults_wrong++;
+    world->errors_legal = world->damaged = true;
+}
+
 /* What the core does with a flash read outside the lock (C7); the blocks that do not match. */
 static uint64_t verify(struct sim_world *world, const struct sim_io *io)
 {
@@ -152,6 +165,7 @@ static void io_ended(struct sim_world *world, struct sim_core *core, struct sim_
 
     switch (io->action.kind) {
     case ACTION_READ_FLASH:
+        read_wrong(world, io);
         bad = verify(world, io);
         tell |= bad != 0;
         break;

@@ -52,10 +52,10 @@ void sim_report(const struct sim_totals *t, double seconds)
            " garbage %" PRIu64 "\n",
            t->fates_landed, t->fates_vanished, t->fates_torn, t->fates_garbage);
     printf("faults: errors on read %" PRIu64 " write %" PRIu64 " flush %" PRIu64 ", slow %" PRIu64
-           " stuck %" PRIu64 " misdirected %" PRIu64 " rot %" PRIu64 ", dropped by flushes %" PRIu64
-           "\n",
+           " stuck %" PRIu64 " misdirected %" PRIu64 " rot %" PRIu64 " wrong reads %" PRIu64
+           ", dropped by flushes %" PRIu64 "\n",
            t->read_errors, t->write_errors, t->flush_errors, t->faults_slow, t->faults_stuck,
-           t->faults_misdirected, t->faults_rot, t->faults_dropped);
+           t->faults_misdirected, t->faults_rot, t->faults_wrong, t->faults_dropped);
     printf("faults: flash removed %" PRIu64 " and back %" PRIu64 ", backing removed %" PRIu64
            " and back %" PRIu64 ", clock jumps %" PRIu64 ", crashes in recovery %" PRIu64 "\n",
            t->flash_removed, t->flash_inserted, t->backing_removed, t->backing_inserted,

@@ -286,7 +286,8 @@ struct sim_totals {
     uint64_t seeds, rounds, crashes_power, crashes_kill, crashes_boot, clean_stops, steps;
     uint64_t requests[OPS], request_errors, bytes_checked;
     uint64_t read_errors, write_errors, flush_errors;
-    uint64_t faults_slow, faults_stuck, faults_misdirected, faults_rot, faults_dropped;
+    uint64_t faults_slow, faults_stuck, faults_misdirected, faults_rot, faults_wrong,
+        faults_dropped;
     uint64_t flash_removed, flash_inserted, backing_removed, backing_inserted, clock_jumps;
     uint64_t mode_changes, volumes_removed;
     uint64_t fates_landed, fates_vanished, fates_torn, fates_garbage;
