@@ -21,8 +21,7 @@
 #define READY_BYTES   (32u << 20)
 #define WRITERS_NS    UINT64_C(60000000000) /* so long after a client wrote, it may write again */
 #define DOUBLINGS_MAX 7u
-#define UNREADABLE_NS UINT64_C(30000000000) /* what was not returned for so long will not be */
-#define DROP_SLOTS    512u                  /* per step */
+#define DROP_SLOTS    512u /* per step */
 
 uint32_t ready_target(const struct shard *shard)
 {
@@ -34,53 +33,6 @@ uint32_t ready_target(const struct shard *shard)
 
     target = target < most ? target : most;
     return target < READY_MIN ? READY_MIN : target;
-}
-
-static bool too_few_without(const struct shard *shard, uint32_t segments)
-{
-    return segments + READY_MIN + 2 * RESERVE_SEGMENTS > shard->config.segments;
-}
-
-bool reclaim_worn_out(const struct shard *shard)
-{
-    return too_few_without(shard, shard->retired_count);
-}
-
-/* More of a victim than this is not worth to be appended again. */
-static uint32_t keep_most(const struct shard *shard)
-{
-    return segment_capacity(shard) * KEEP_PERCENT / 100;
-}
-
-/* Holds what nothing but writes of these blocks moves. */
-static bool segment_pinned(const struct shard *shard, uint32_t index)
-{
-    const struct destage *destage = &shard->destage;
-    bool for_good = destage->unreadable_until_ns >= destage->unreadable_since_ns + UNREADABLE_NS;
-    uint32_t base = index << shard->segment_shift, lost = 0;
-
-    if (shard->segments[index].dirty == 0)
-        return false;
-    for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
-        uint16_t bits = shard->slots[base + i].bits;
-
-        if (!(bits & SLOT_LINKED) || !(bits & SLOT_DIRTY))
-            continue;
-        if (bits & SLOT_UNREADABLE && for_good)
-            return true;
-        lost += !!(bits & SLOT_BAD);
-    }
-    return lost > keep_most(shard);
-}
-
-/* Not even a backing store that takes everything would give enough room again. */
-static bool pinned_for_good(const struct shard *shard)
-{
-    uint32_t count = shard->retired_count;
-
-    for (uint32_t i = 0; i < shard->config.segments; i++)
-        count += segment_pinned(shard, i);
-    return too_few_without(shard, count);
 }
 
 bool reclaim_idle(const struct shard *shard)
@@ -276,7 +228,7 @@ static void drained(struct shard *shard, bool retired)
     if (retired) {
         segment->state = SEGMENT_RETIRED;
         shard->retired_count++;
-        shard->flash_failed |= reclaim_worn_out(shard);
+        shard->flash_failed |= wear_is_out(shard);
     } else {
         segment->generation = reclaim->generation;
         segment->state = SEGMENT_READY;
@@ -400,7 +352,7 @@ static void round_ended(struct shard *shard)
 
     reclaim->passed = 0;
     reclaim->fruitless_rounds++;
-    if (reclaim->fruitless_rounds >= FRUITLESS_ROUNDS && pinned_for_good(shard)) {
+    if (reclaim->fruitless_rounds >= FRUITLESS_ROUNDS && wear_sticks(shard)) {
         shard->flash_failed = shard->unblock = true;
         return;
     }

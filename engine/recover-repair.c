@@ -110,7 +110,7 @@ void recovery_finish(struct shard *shard, struct actions *out)
     shard->marked_durable = shard->durable_lsn;
     shard->marked_watermark = shard->watermark;
     shard->generation_next = shard->config.session << GENERATION_SESSION_SHIFT | 1;
-    shard->flash_failed |= reclaim_worn_out(shard); /* as before the restart */
+    shard->flash_failed |= wear_is_out(shard); /* as before the restart */
     recovery->state = RECOVERY_DONE;
     shard->recovering = false;
     recovery_lost_tell(shard, out);

@@ -17,7 +17,7 @@
  *   destage.c         dirty blocks to the backing store; destage-flush.c: its flush, watermark
  *   epoch.c           ordered destaging: which epoch a dirty slot belongs to
  *   reclaim.c         the hand: generation bumps, kept segments
- *   reclaim-copy.c    reinsertion
+ *   reclaim-copy.c    reinsertion; wear.c: whether enough segments are left
  *   recover.c         from flash to index; recover-scan.c: segments without a footer;
  *                     recover-lost.c: without a header; recover-repair.c: header copies, and
  *                     the start
@@ -160,6 +160,10 @@ bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment);
 #define DIRTY_MOST_PERCENT  95u
 #define KEEP_PERCENT \
     60u /* of a victim are appended again at most: bounds the write amplification */
+static inline uint32_t keep_most(const struct shard *shard)
+{
+    return segment_capacity(shard) * KEEP_PERCENT / 100;
+}
 void heat_age(struct shard *shard); /* now and then, not for hits */
 
 void ghost_add(struct shard *shard, uint64_t key, unsigned use); /* 0: nothing to remember */
@@ -398,6 +402,12 @@ void reclaim_retry(struct shard *shard, uint64_t delay_ns);
 /* The victim's content is no longer needed (or its live map is fixed): write the headers. */
 void reclaim_headers_start(struct shard *shard, struct actions *out);
 
+/* wear.c */
+#define READY_MIN 5u                         /* segments that the hand keeps ready at least */
+bool wear_is_out(const struct shard *shard); /* too many segments are retired */
+/* ... or hold what not even a backing store that takes everything would move. */
+bool wear_sticks(const struct shard *shard);
+
 /* reclaim-copy.c */
 bool reclaim_slot_hot(const struct slot *slot);
 /* Dirty, in good order, and the newest version. */
@@ -411,7 +421,6 @@ void reclaim_io_done(struct shard *shard, const struct event *event, struct acti
 void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
 bool reclaim_idle(const struct shard *shard);
 /* So many segments are retired that too little is left to go round. */
-bool reclaim_worn_out(const struct shard *shard);
 #define READY_MIN 5u
 uint32_t ready_target(const struct shard *shard); /* at least READY_MIN */
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
