@@ -465,10 +465,16 @@ void ublk_device_stop(struct ublk_device *device)
 
     if (!serves(device))
         return;
-    if (is_used(device->number, &claim, who, sizeof(who)))
+    if (is_used(device->number, &claim, who, sizeof(who))) {
         leave(device, who);
-    else
+    } else if (!ublk_openers_all_seen()) { /* who has it open shall not get errors by a restart */
+        if (claim >= 0)
+            close(claim);
+        leave(device, "perhaps; processes outside of this PID namespace are not seen; to take it "
+                      "away, detach the volume before the daemon stops");
+    } else {
         take_away(device, claim);
+    }
 }
 
 bool ublk_device_take_away(struct ublk_device *device, char *why, size_t why_bytes)

@@ -13,7 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define DEVICES_MAX 260u /* the disk and its partitions */
+#define DEVICES_MAX         260u        /* the disk and its partitions */
+#define PID_NAMESPACE_FIRST 0xEFFFFFFCu /* PROC_PID_INIT_INO in Linux' include/linux/proc_ns.h */
 
 struct search {
     dev_t devices[DEVICES_MAX];
@@ -145,4 +146,11 @@ bool ublk_openers_find(unsigned number, int *claim, char *who, size_t who_bytes)
         close(*claim);
     *claim = -1;
     return true;
+}
+
+bool ublk_openers_all_seen(void)
+{
+    struct stat status;
+
+    return stat("/proc/self/ns/pid", &status) == 0 && status.st_ino == PID_NAMESPACE_FIRST;
 }

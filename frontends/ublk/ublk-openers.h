@@ -14,4 +14,8 @@
  */
 bool ublk_openers_find(unsigned number, int *claim, char *who, size_t who_bytes);
 
+/* Whether every process is seen here; in a container with a PID namespace of its own those outside
+ * are not, unless they have the device mounted or claimed. */
+bool ublk_openers_all_seen(void);
+
 #endif

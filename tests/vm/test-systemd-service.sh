@@ -90,10 +90,12 @@ guest_wait 200 restarted || fail "not restarted: $(journal)"
 wait $reader || fail "a read failed during the restart"
 cmp "$tmpdir/read" "$tmpdir/data" || fail "the read has other data"
 
-# ---- stop
+# ---- stop: who has the device open is not seen from within the namespace, so it stays
 
+exec 9<>/dev/ublkb0
 systemctl stop blkcached || fail "stop: $(journal)"
 [ "$(state Result)" = success ] || fail "result: $(journal)"
+[ -b /dev/ublkb0 ] || fail "a device that somebody may have open is taken away: $(journal)"
 "$builddir/blkcachectl" check /dev/ram0 >/dev/null || fail "check"
 
 # ---- systemd listens: who connects starts it, and what the configuration names does not count
@@ -106,6 +108,8 @@ systemctl start blkcached.socket || fail "the socket unit"
 qemu-io -f raw -c "read 0 4k" "nbd+unix:///a?socket=/run/blkcached/nbd.sock" >"$tmpdir/qemu-io.log" || fail "$(cat "$tmpdir/qemu-io.log") $(journal)"
 [ "$(state ActiveState)" = active ] || fail "$(journal)"
 blkcachectl --json status | jq -e '.nbd.listen == ["unix:/run/blkcached/nbd.sock"]' >/dev/null || fail "$(blkcachectl --json status)"
+dd bs=1M count=4 iflag=fullblock status=none <&9 | cmp - "$tmpdir/data" || fail "the device that stayed has other data"
+exec 9>&-
 systemctl reload blkcached || fail "reload: $(journal)"
 [ -S /run/blkcached/nbd.sock ] || fail "a reload takes the socket of systemd away"
 systemctl stop blkcached.socket blkcached.service || fail "stop: $(journal)"
