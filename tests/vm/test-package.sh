@@ -22,6 +22,7 @@ mount --bind "$tmpdir/dpkg" /var/lib/dpkg
 rm -f /usr/sbin/policy-rc.d # where the host is a container it forbids to stop a service
 systemd_begin
 blkcachectl() { /usr/sbin/blkcachectl "$@"; }
+blkcachectl_again() { "$builddir/blkcachectl" -s /run/blkcached/control.sock "$@"; }
 dpkg_log=$tmpdir/dpkg.log
 # Manual pages are not indexed: that takes minutes here.
 package_do() { inside env DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --force-unsafe-io "$@" >>"$dpkg_log" 2>&1 || fail "dpkg $*: $(cat "$dpkg_log")"; }
@@ -64,11 +65,10 @@ pgrep -x blkcached >/dev/null && fail "it still runs: $(journal)"
 [ ! -e /usr/sbin/blkcached ] || fail "the program is still there"
 [ -e /etc/blkcached/blkcached.conf ] || fail "the configuration is gone"
 "$builddir/blkcachectl" check /dev/ram0 >"$tmpdir/check" || fail "$(cat "$tmpdir/check")"
-package_do --install "$package"
-systemctl start blkcached || fail "start: $(journal)"
-guest_wait 30 test -b /dev/ublkb0 || fail "no device: $(journal)"
-dd if=/dev/ublkb0 bs=1M count=4 iflag=direct status=none | cmp - "$tmpdir/data" || fail "other data"
-blkcachectl flush --wait >/dev/null
+"$builddir/blkcached" --foreground -c /etc/blkcached/blkcached.conf >"$tmpdir/again.log" 2>&1 &
+daemon_pid=$!
+guest_wait 60 blkcachectl_again status || fail "not served again: $(cat "$tmpdir/again.log")"
+blkcachectl_again shutdown --flush >/dev/null || fail "shutdown: $(cat "$tmpdir/again.log")"
 dd if=/dev/ram1 bs=1M count=4 iflag=direct status=none | cmp - "$tmpdir/data" || fail "the backing store has other data"
 
 # ---- purged
