@@ -138,17 +138,23 @@ static void reinsert_slot(struct shard *shard, uint32_t i, bool lost, struct act
     volume->counters.flash_reinsert_blocks += !lost;
 }
 
-/* What has no data comes last in a batch. */
+/* What has no data comes last in a batch.  What this read found to be lost stays where it is: the next
+ * one, a round later, may bring it. */
 static void reinsert(struct shard *shard, struct actions *out)
 {
     struct reclaim *reclaim = &shard->reclaim;
     uint32_t footer_cursor = reclaim->footer_cursor;
+    uint64_t known = 0;
 
+    for (uint32_t i = 0; i < reclaim->read_count; i++)
+        if (shard->slots[reclaim->read_slot + i].bits & SLOT_BAD)
+            known |= UINT64_C(1) << i;
     for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
         reinsert_slot(shard, i, false, out);
     reclaim->footer_cursor = footer_cursor;
     for (uint32_t i = 0; i < reclaim->read_count && !shard->flash_failed; i++)
-        reinsert_slot(shard, i, true, out);
+        if (known >> i & 1)
+            reinsert_slot(shard, i, true, out);
 }
 
 void reclaim_copy_append(struct shard *shard, struct actions *out)

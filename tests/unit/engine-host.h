@@ -45,6 +45,7 @@ struct host {
     uint32_t late_count;
     int flash_read_error, flash_write_error;        /* of what touches ... */
     uint64_t flash_error_offset, flash_error_bytes; /* ... this, when it is not 0 */
+    uint64_t wrong_read_offset; /* the next read of this byte of data brings a wrong bit; 0: none */
     uint32_t retired[64], retired_count;
     struct piece piece;
     uint32_t queue_head, queue_tail;

@@ -345,6 +345,34 @@ START_TEST(a_moved_lost_block_hides_no_earlier_epoch)
 }
 END_TEST
 
+/* What the hand reads wrong once, and right the next time, is not lost: it is the only copy. */
+START_TEST(a_wrong_read_of_the_hand_destroys_nothing)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 36);
+
+    host->backing_error = -EIO;
+    ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
+    host_idle(host, 60000 * MS); /* destaging tries rarely by now */
+    host->wrong_read_offset = DATA_OFFSET + 3 * BLOCK_BYTES;
+    for (int i = 0; host->wrong_read_offset != 0; i++) {
+        ck_assert_int_lt(i, 200);
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host_idle(host, 5 * MS);
+    }
+    ck_assert_uint_eq(host->notices[NOTICE_DIRTY_LOST], 1);
+    for (int i = 0; i < 100; i++) {
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host_idle(host, 5 * MS);
+    }
+    ck_assert_uint_eq(shard_lost_blocks(host->shard, HOST_VOLUME), 0);
+    ck_assert_int_eq(host_read(host, 0, 20, 0), 0);
+    host->backing_error = 0;
+    host_destage_all(host);
+    ck_assert_int_eq(memcmp(host->backing, host->model, (size_t)HOST_BLOCKS * BLOCK_BYTES), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-lost");
@@ -360,5 +388,6 @@ int main(void)
     tcase_add_test(cases, hot_blocks_make_room_soon);
     tcase_add_test(cases, a_short_failure_of_the_flash_is_not_its_end);
     tcase_add_test(cases, a_moved_lost_block_hides_no_earlier_epoch);
+    tcase_add_test(cases, a_wrong_read_of_the_hand_destroys_nothing);
     return unit_run("engine-lost", cases);
 }
