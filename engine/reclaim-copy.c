@@ -191,6 +191,29 @@ void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok)
         tick_want(shard, shard->now_ns);
 }
 
+uint64_t reclaim_copies_dirty(const struct shard *shard, uint16_t volume)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; shard->reclaim.outstanding > 0 && i < shard->batch_count; i++) {
+        const struct batch *batch = &shard->batches[i];
+
+        if (batch->state == BATCH_FREE)
+            continue;
+        for (uint32_t k = 0; k < batch->header->entry_count; k++) {
+            const struct entry *entry = &batch->header->entries[k];
+            uint32_t id;
+
+            if (!batch->reinserted[k] || entry->kind == ENTRY_CLEAN ||
+                (volume != VOLUME_ALL && entry->volume != volume))
+                continue;
+            id = index_flash(shard, key_of(entry->volume, entry->block));
+            count += id == NONE || !(shard->slots[id].bits & SLOT_DIRTY);
+        }
+    }
+    return count;
+}
+
 bool reclaim_footer_valid(const struct shard *shard, uint32_t index)
 {
     struct segment_footer *footer = shard->reclaim.footer;

@@ -419,6 +419,8 @@ void reclaim_copy_append(struct shard *shard, struct actions *out);
 void reclaim_tick(struct shard *shard, struct actions *out);
 void reclaim_io_done(struct shard *shard, const struct event *event, struct actions *out);
 void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
+/* Copies under way that will be dirty, of blocks that are clean by now. */
+uint64_t reclaim_copies_dirty(const struct shard *shard, uint16_t volume);
 bool reclaim_idle(const struct shard *shard);
 /* So many segments are retired that too little is left to go round. */
 #define READY_MIN 5u

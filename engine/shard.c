@@ -476,9 +476,9 @@ uint64_t shard_dirty_blocks(const struct shard *shard, uint16_t id)
     const struct shard_volume *volume;
 
     if (id == VOLUME_ALL)
-        return shard->dirty_blocks;
+        return shard->dirty_blocks + reclaim_copies_dirty(shard, id);
     volume = shard_volume(shard, id);
-    return volume ? volume->dirty : 0;
+    return volume ? volume->dirty + reclaim_copies_dirty(shard, id) : 0;
 }
 
 uint64_t shard_owed_blocks(const struct shard *shard, uint16_t id, uint32_t *cursor)

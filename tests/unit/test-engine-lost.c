@@ -373,6 +373,48 @@ START_TEST(a_wrong_read_of_the_hand_destroys_nothing)
 }
 END_TEST
 
+/* Copies of dirty blocks are on their way when the blocks themselves reach the backing store: the volume
+ * is not clean before the copies are there, and may not leave. */
+START_TEST(copies_on_their_way_are_dirty)
+{
+    const struct volume_policy absent = {.present = false};
+    struct host *host = host_new(MODE_WRITE_BACK, false, 33);
+    const struct counters *counters;
+
+    if (_i) {
+        host->config.ordered_volumes = 1;
+        host->config.epochs_max = 64;
+        host->policy.destage = DESTAGE_ORDERED;
+    }
+    ck_assert_int_eq(host_boot(host), 1);
+    counters = shard_counters(host->shard, HOST_VOLUME);
+    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
+    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
+    host->backing_error = -EIO;
+    ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
+    for (int i = 0; counters->flash_reinsert_blocks == 0; i++) {
+        ck_assert_int_lt(i, 500);
+        host_flash_release(host);
+        host_idle(host, MS);
+        ck_assert_int_eq(host_write(host, 128 + i % 2 * 64, 64, 0, 0, 0), 0);
+        host->flash_held = true;
+        host_idle(host, 20 * MS);
+    }
+    ck_assert_uint_gt(host->waiting_count, 0);
+    host->backing_error = 0;
+    shard_destage_all(host->shard, VOLUME_ALL);
+    host_idle(host, 10000 * MS);
+    ck_assert_uint_gt(shard_dirty_blocks(host->shard, HOST_VOLUME), 0);
+    host_flash_release(host);
+    host_destage_all(host);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    shard_volume_set(host->shard, HOST_VOLUME, &absent);
+    host_idle(host, 1000 * MS);
+    ck_assert_uint_eq(shard_dirty_blocks(host->shard, VOLUME_ALL), 0);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("engine-lost");
@@ -388,6 +430,7 @@ int main(void)
     tcase_add_test(cases, hot_blocks_make_room_soon);
     tcase_add_test(cases, a_short_failure_of_the_flash_is_not_its_end);
     tcase_add_test(cases, a_moved_lost_block_hides_no_earlier_epoch);
+    tcase_add_loop_test(cases, copies_on_their_way_are_dirty, 0, 2);
     tcase_add_test(cases, a_wrong_read_of_the_hand_destroys_nothing);
     return unit_run("engine-lost", cases);
 }
