@@ -22,8 +22,7 @@ enum commit_step {
     COMMIT_FLUSH_SECOND
 };
 
-#define REFUSALS_MAX 20u
-#define DESTAGE_NS   UINT64_C(1000000000)
+#define DESTAGE_NS UINT64_C(1000000000)
 
 /* ---- both copies, one after the other (I25) ----------------------------------------------- */
 
@@ -212,10 +211,11 @@ static void refuse(struct sim_world *world, int error, const char *why)
                    (uint64_t)(int64_t)error);
     if (!sim_fault_happened(world))
         sim_fail(world, "refuses to start without a fault: %s (%d)", why, error);
-    /* A device may be away for long; what still refuses when all is well again is wrong. */
-    if (++world->boot.refusals > REFUSALS_MAX / 2)
+    /* A device may be away for long; what still refuses when all is well again, and stays so, is
+     * wrong. */
+    if (++world->boot.refusals > SIM_REFUSALS)
         sim_fault_heal(world);
-    if (world->boot.refusals > REFUSALS_MAX)
+    if (world->boot.refusals > 2 * SIM_REFUSALS)
         sim_fail(world, "still refuses to start: %s (%d)", why, error);
     sim_world_phase(world, PHASE_REFUSED);
 }

@@ -117,7 +117,8 @@ void sim_fault_round(struct sim_world *world)
 {
     if (!world->config.faults.any)
         return;
-    if (sim_random_percent(&world->fault_random, world->config.faults.heal_percent)) {
+    if (sim_random_percent(&world->fault_random, world->config.faults.heal_percent) ||
+        world->boot.refusals > SIM_REFUSALS) {
         sim_fault_heal(world);
         return;
     }

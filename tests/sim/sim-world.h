@@ -246,6 +246,9 @@ enum sim_phase {
     PHASE_REFUSED, /* could not start: try again */
 };
 
+/* After so many starts that were refused in a row nothing goes wrong until one succeeds. */
+#define SIM_REFUSALS 10u
+
 struct sim_boot {
     struct superblock copies[2];
     struct superblock superblock; /* what is true now */
@@ -262,7 +265,7 @@ struct sim_boot {
     bool listed;         /* while stopping: the state directory is told what is dirty */
     uint64_t destage_ns; /* while draining: when to ask for it again */
     int error;
-    uint32_t refusals;
+    uint32_t refusals; /* in a row */
 };
 
 /* Blocks whose records a fault damaged, and where on flash. */
