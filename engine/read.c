@@ -31,7 +31,7 @@ static bool fill_wanted(const struct shard *shard, const struct piece *piece,
 {
     if (piece->flags & PIECE_NO_FILL || volume->policy.mode == MODE_PASS_THROUGH)
         return false;
-    if (piece->flags & PIECE_BEYOND && !pin_holds(shard, key))
+    if (piece->flags & PIECE_BEYOND && !pin_admits(shard, key))
         return false;
     /* A pending write or a write around the cache would make the fill stale. */
     return !entries->pending && entries->frame == NONE &&

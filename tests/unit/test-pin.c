@@ -240,6 +240,27 @@ START_TEST(streams_fill_what_is_pinned)
 }
 END_TEST
 
+/* When pins hold all that they may, what is pinned beyond that is a stream as any other: it does not push
+ * out of RAM what is used. */
+START_TEST(streams_fill_no_more_than_fits)
+{
+    struct host *host = host_pinned(0, UINT64_MAX, 49);
+    const struct counters *counters = shard_counters(host->shard, HOST_VOLUME);
+    uint64_t filled, block = 0;
+
+    for (; status_of(host).slots_pinned < status_of(host).slots_pinned_max; block += 64) {
+        ck_assert_uint_lt(block, HOST_BLOCKS / 2);
+        ck_assert_int_eq(host_read(host, block, 64, 0), 0);
+        host_idle(host, 100000000);
+    }
+    filled = counters->fill_blocks;
+    for (; block < HOST_BLOCKS; block += 64)
+        ck_assert_int_eq(host_read(host, block, 64, PIECE_BEYOND | PIECE_SEQUENTIAL), 0);
+    ck_assert_uint_eq(counters->fill_blocks, filled);
+    host_free(host);
+}
+END_TEST
+
 int main(void)
 {
     TCase *cases = tcase_create("pin");
@@ -253,5 +274,6 @@ int main(void)
     tcase_add_test(cases, counting_goes_on);
     tcase_add_test(cases, writes_go_on);
     tcase_add_test(cases, streams_fill_what_is_pinned);
+    tcase_add_test(cases, streams_fill_no_more_than_fits);
     return unit_run("pin", cases);
 }
