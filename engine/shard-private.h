@@ -422,8 +422,6 @@ void reclaim_reinserted(struct shard *shard, uint32_t slot, bool ok);
 /* Copies under way that will be dirty, of blocks that are clean by now. */
 uint64_t reclaim_copies_dirty(const struct shard *shard, uint16_t volume);
 bool reclaim_idle(const struct shard *shard);
-/* So many segments are retired that too little is left to go round. */
-#define READY_MIN 5u
 uint32_t ready_target(const struct shard *shard); /* at least READY_MIN */
 void header_fill(const struct shard *shard, struct segment_header *header, uint32_t segment,
                  uint64_t generation, uint64_t ring_sequence, uint64_t map_sequence);

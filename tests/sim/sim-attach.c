@@ -259,7 +259,8 @@ static void give_up(struct sim_world *world, uint32_t volume, uint64_t block, co
 {
     uint64_t offset = block * BLOCK_BYTES, length = BLOCK_BYTES;
 
-    if (!world->damaged && !(world->attach.cache_lost && world->config.flash.write_cache))
+    if (!world->damaged && !world->misread &&
+        !(world->attach.cache_lost && world->config.flash.write_cache))
         sim_fail(world, "volume %u block %lu, dirty on the flash that is back, %s", volume,
                  (unsigned long)block, why);
     if (offset + length > world->volumes[volume].bytes)

@@ -110,7 +110,7 @@ static void read_wrong(struct sim_world *world, const struct sim_io *io)
         return;
     io->action.data[sim_random_below(&world->fault_random, (uint32_t)io->action.length)] ^= 1;
     world->totals.faults_wrong++;
-    world->errors_legal = world->damaged = true;
+    world->errors_legal = world->misread = true;
 }
 
 /* What the core does with a flash read outside the lock (C7); the blocks that do not match. */

@@ -112,10 +112,11 @@ static void check_image(struct sim_world *world, uint16_t v, const unsigned char
         totals->alone_boundaries_max = age.boundaries;
 }
 
-/* The engine knows when versions could not be read; that outlives a crash. */
+/* The engine knows when versions could not be read; that outlives a crash, and is not known to the
+ * shards that recover from it. */
 static bool consistent(struct sim_world *world, struct sim_volume *volume)
 {
-    if (world->phase < PHASE_RECOVER || world->phase > PHASE_STOPPED)
+    if (world->phase <= PHASE_RECOVER || world->phase > PHASE_STOPPED)
         return volume->whole && volume->consistent;
     volume->whole = volume->consistent;
     for (uint32_t i = 0; i < world->config.shards; i++) {

@@ -14,7 +14,7 @@ void sim_fault_reset(struct sim_world *world)
     world->fault_random = sim_random_stream(world->config.seed, 4);
     sim_damage_reset(world);
     world->healed = true; /* until the first round */
-    world->errors_legal = world->damaged = false;
+    world->errors_legal = world->damaged = world->misread = false;
 }
 
 bool sim_fault_happened(struct sim_world *world)

@@ -445,6 +445,8 @@ static void rewrite_lost(struct sim_world *world)
 void sim_world_finish(struct sim_world *world)
 {
     sim_fault_heal(world);
+    if (world->misread && !world->damaged && world->phase != PHASE_DOWN)
+        sim_world_crash(world, false); /* whatever was read wrong is right: nothing is lost */
     while (world->phase != PHASE_SERVE || world->attach.loss != LOSS_NONE) {
         if (world->phase == PHASE_REFUSED || world->phase == PHASE_SERVE)
             sim_world_crash(world, false);

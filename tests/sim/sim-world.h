@@ -316,6 +316,7 @@ struct sim_world {
     bool healed;       /* no faults now */
     bool errors_legal; /* something went wrong since the start of this seed */
     bool damaged;      /* ... and changed what is on flash */
+    bool misread;      /* ... or brought something else than that */
     struct sim_core cores[SIM_CORES_MAX];
     struct sim_shard shards[SIM_SHARDS_MAX];
     struct sim_volume volumes[SIM_VOLUMES_MAX];
