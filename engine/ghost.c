@@ -92,3 +92,9 @@ void ghost_age(struct shard *shard, uint32_t first, uint32_t count)
         *ghost = use == 0 ? 0 : (uint16_t)((*ghost & ~USE_MAX) | use);
     }
 }
+
+void ghost_count(const struct shard *shard, uint32_t first, uint32_t count, uint64_t *levels)
+{
+    for (uint32_t i = first; i < first + count; i++)
+        levels[shard->ghosts[i] & USE_MAX]++;
+}

@@ -8,8 +8,8 @@
  *                    ones always (pin.c)
  *   victim        -> its most used blocks, so many that room is won, are appended again; the
  *                    others become ghosts
- *   the bar       -> above the counters of what the last victim lost: nothing enters flash that
- *                    is used less than what had to go for it
+ *   the bar       -> nothing enters flash whose like comes back less often than what had to go for
+ *                    it is used
  *   time          -> every AGE_ROUNDS block accesses for each slot all counters are halved, and
  *                    the bar with them, a bit at a time
  */
@@ -32,13 +32,82 @@ bool heat_admits(const struct shard *shard, const struct slot *frame)
            !share_full(shard, key);
 }
 
-/* ---- victims ------------------------------------------------------------------------------ */
+/* ---- what a counter is worth --------------------------------------------------------------- */
+
+/* How often blocks with a counter are used, on flash, and would be, as ghosts, is measured: where what was
+ * popular stays so, a counter tells it; where it does not, or the same blocks come round and round,
+ * it does not.  In RATE_UNIT of a use, in the time of a round. */
+#define LOOK_SLOTS  64u /* in a step */
+#define RATE_UNIT   (UINT64_C(1) << 16)
+#define RATE_MARGIN 2u  /* so many times as often: it costs flash writes, and is an estimate */
+#define FEW_OF      64u /* fewer ghosts than this part of the slots say nothing */
+
+static void levels_fade(struct heat_levels *levels)
+{
+    for (unsigned use = 0; use <= USE_MAX; use++) {
+        levels->hits[use] /= 2;
+        levels->blocks[use] /= 2;
+    }
+}
+
+static uint64_t level_rate(const struct heat_levels *levels, unsigned use)
+{
+    return levels->blocks[use] ? levels->hits[use] * RATE_UNIT / levels->blocks[use] : 0;
+}
+
+/* The least counter that enters flash: above the mean of what the last victim lost, and one whose
+ * ghosts come back clearly more often than such blocks are used.  Of a counter that few ghosts have
+ * nothing is known: it must be above all that was lost. */
+static void bar_set(struct shard *shard)
+{
+    struct heat *heat = &shard->heat;
+    uint64_t rate = 0, uses = 0, count = 0;
+    unsigned bar = heat->above;
+
+    for (unsigned use = 0; use <= USE_MAX; use++) {
+        rate += heat->lost[use] * level_rate(&heat->flash, use);
+        uses += heat->lost[use] * use;
+        count += heat->lost[use];
+    }
+    if (heat->measured && count > 0)
+        for (bar = (unsigned)(uses / count) + 1; bar < USE_MAX; bar++)
+            if (heat->ghosts.blocks[bar] < shard->slot_count / FEW_OF
+                    ? bar >= heat->above
+                    : level_rate(&heat->ghosts, bar) >= rate * RATE_MARGIN / count)
+                break;
+    heat->bar = bar < USE_MAX ? bar : USE_MAX;
+}
 
 static bool is_candidate(const struct slot *slot)
 {
     return (slot->bits & (SLOT_LINKED | SLOT_DIRTY | SLOT_BAD | SLOT_ZERO | SLOT_PENDING)) ==
            SLOT_LINKED;
 }
+
+static void levels_look(struct shard *shard)
+{
+    struct heat *heat = &shard->heat;
+    uint32_t end;
+
+    if (heat->look == shard->slot_count) {
+        if (heat->clock - heat->looked_at < shard->slot_count)
+            return;
+        heat->looked_at = heat->clock;
+        heat->look = 0;
+        heat->measured = true;
+        bar_set(shard);
+        levels_fade(&heat->flash);
+        levels_fade(&heat->ghosts);
+    }
+    end = heat->look + LOOK_SLOTS;
+    end = end < shard->slot_count ? end : shard->slot_count;
+    ghost_count(shard, heat->look, end - heat->look, heat->ghosts.blocks);
+    for (; heat->look < end; heat->look++)
+        if (is_candidate(&shard->slots[heat->look]))
+            heat->flash.blocks[shard->slots[heat->look].bits & SLOT_USE]++;
+}
+
+/* ---- victims ------------------------------------------------------------------------------ */
 
 uint32_t heat_owed(const struct shard *shard, uint32_t segment)
 {
@@ -60,7 +129,7 @@ uint32_t heat_owed(const struct shard *shard, uint32_t segment)
 uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most, uint32_t owed)
 {
     uint32_t base = segment << shard->segment_shift, kept = 0, ties = 0;
-    uint32_t histogram[USE_MAX + 1] = {0};
+    uint32_t histogram[USE_MAX + 1] = {0}, *lost = shard->heat.lost;
     unsigned bar = USE_MAX + 1;
     struct share_spare spare;
 
@@ -76,6 +145,7 @@ uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most, uint32_
         kept += histogram[--bar];
     if (bar > BAR_MIN)
         ties = most - kept;
+    memset(lost, 0, sizeof(shard->heat.lost));
     for (uint32_t i = SEGMENT_HEADER_SLOTS; i < shard->usable_end; i++) {
         struct slot *slot = &shard->slots[base + i];
         unsigned use = share_use(shard, slot);
@@ -92,10 +162,12 @@ uint32_t heat_cull(struct shard *shard, uint32_t segment, uint32_t most, uint32_
             kept++;
             continue;
         }
+        lost[use]++;
         ghost_add(shard, slot_key(slot), use);
         slot->bits &= (uint16_t)~SLOT_USE;
     }
-    shard->heat.bar = bar < USE_MAX ? bar : USE_MAX;
+    shard->heat.above = bar;
+    bar_set(shard);
     return kept;
 }
 
@@ -149,18 +221,31 @@ bool heat_cheaper_ahead(const struct shard *shard, uint32_t segment)
 
 /* ---- time --------------------------------------------------------------------------------- */
 
+static void lost_age(struct heat *heat)
+{
+    heat->bar /= 2;
+    heat->above /= 2;
+    for (unsigned use = 1; use <= USE_MAX; use++) {
+        uint32_t blocks = heat->lost[use];
+
+        heat->lost[use] = 0;
+        heat->lost[use / 2] += blocks;
+    }
+}
+
 void heat_age(struct shard *shard)
 {
     struct heat *heat = &shard->heat;
     uint64_t period = (uint64_t)AGE_ROUNDS * shard->slot_count;
     uint32_t end;
 
+    levels_look(shard);
     if (heat->cursor == shard->slot_count) {
         if (heat->clock - heat->aged_at < period)
             return;
         heat->aged_at = heat->clock;
         heat->cursor = 0;
-        heat->bar /= 2;
+        lost_age(heat);
     }
     end = heat->cursor + AGE_SLOTS;
     end = end < shard->slot_count ? end : shard->slot_count;

@@ -112,6 +112,7 @@ uint32_t ram_take(struct shard *shard, uint64_t key, bool sequential)
 void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
 {
     struct slot *slot = &shard->slots[id];
+    unsigned use;
 
     assert(slot->bits & FRAME_FILLING);
     slot->bits &= (uint16_t)~FRAME_FILLING;
@@ -120,7 +121,9 @@ void ram_filled(struct shard *shard, uint32_t id, uint32_t crc)
         return;
     }
     slot->crc = crc;
-    slot->bits |= (uint16_t)ghost_take(shard, slot_key(slot));
+    use = ghost_take(shard, slot_key(slot));
+    shard->heat.ghosts.hits[use]++;
+    slot->bits |= (uint16_t)use;
     slot_used(slot);
     /* Half of RAM at most waits for the flash: the other one serves who reads the same again. */
     if (shard->frames_unwritten < shard->frame_count / 2 && flash_has_room(shard, slot)) {

@@ -78,6 +78,8 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
     uint64_t key = key_of(piece->volume, piece->block + i);
     uint32_t id = index_lookup(shard, key);
     struct slot *s = id == NONE ? NULL : &shard->slots[id];
+    /* What would not enter the cache earns nothing a place there. */
+    bool counts = !(piece->flags & (PIECE_NO_FILL | PIECE_BEYOND));
 
     shard->accesses++;
     if (!s)
@@ -85,7 +87,8 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
     if (is_frame(shard, id)) {
         atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
                                   memory_order_relaxed);
-        ram_hit(shard, id);
+        if (counts)
+            ram_hit(shard, id);
         piece->frame[i] = id;
         piece->ram_mask |= UINT64_C(1) << i;
         volume->counters.ram_hit_blocks++;
@@ -99,7 +102,8 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
         piece->error = -EIO;
         return SOURCE_NONE;
     }
-    slot_used(s);
+    if (counts)
+        heat_hit(shard, s);
     if (s->bits & SLOT_ZERO) {
         piece->zero_mask |= UINT64_C(1) << i;
         volume->counters.zero_hit_blocks++;

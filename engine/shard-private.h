@@ -169,11 +169,21 @@ void heat_age(struct shard *shard); /* now and then, not for hits */
 void ghost_add(struct shard *shard, uint64_t key, unsigned use); /* 0: nothing to remember */
 unsigned ghost_take(struct shard *shard, uint64_t key);          /* how often it was used */
 void ghost_age(struct shard *shard, uint32_t first, uint32_t count);
+/* Adds how many of these have which counter. */
+void ghost_count(const struct shard *shard, uint32_t first, uint32_t count, uint64_t *levels);
 
 /* It is in the cache and was used. */
 static inline void slot_used(struct slot *slot)
 {
     slot->bits = (uint16_t)(slot->bits + ((slot->bits & SLOT_USE) < USE_MAX));
+}
+
+/* A read found it on flash. */
+static inline void heat_hit(struct shard *shard, struct slot *slot)
+{
+    if (!(slot->bits & (SLOT_DIRTY | SLOT_ZERO)))
+        shard->heat.flash.hits[slot->bits & SLOT_USE]++;
+    slot_used(slot);
 }
 
 /* ---- log.c ------------------------------------------------------------------------------ */

@@ -97,11 +97,23 @@ struct frame {
 #define GHOST_WAYS     16u
 #define GHOST_USE_BITS USE_BITS
 
+/* Hits of blocks with each use counter, and how many there were of these when they were looked at;
+ * both halved with each round of looking. */
+struct heat_levels {
+    uint64_t hits[USE_MAX + 1], blocks[USE_MAX + 1];
+};
+
 struct heat {
-    unsigned bar;     /* least use counter that enters flash */
-    uint32_t cursor;  /* next slot to be halved; slot_count: none until the next time */
-    uint64_t clock;   /* block accesses, without those of bypassed streams */
-    uint64_t aged_at; /* its value when the last time began */
+    unsigned bar;       /* least use counter that enters flash */
+    uint32_t cursor;    /* next slot to be halved; slot_count: none until the next time */
+    uint64_t clock;     /* block accesses, without those of bypassed streams */
+    uint64_t aged_at;   /* its value when the last time began */
+    uint32_t look;      /* next slot to be looked at; slot_count: none until the next round */
+    uint64_t looked_at; /* the clock when the last round began */
+    bool measured;      /* one is over */
+    struct heat_levels flash, ghosts;
+    uint32_t lost[USE_MAX + 1]; /* by the last victim: blocks, by their counters */
+    unsigned above;             /* all of these */
 };
 
 /* ---- segments --------------------------------------------------------------------------- */
