@@ -254,13 +254,19 @@ void sim_attach_recovered(struct sim_world *world)
     sim_world_phase(world, PHASE_ATTACH);
 }
 
-/* Whoever forces this gives up what the flash lost with its cache, or what a fault damaged. */
+/* What the flash lost with its cache, or what a fault damaged. */
+static bool may_give_up(const struct sim_world *world)
+{
+    return world->damaged || world->misread ||
+           (world->attach.cache_lost && world->config.flash.write_cache);
+}
+
+/* Whoever forces this gives up what is lost. */
 static void give_up(struct sim_world *world, uint32_t volume, uint64_t block, const char *why)
 {
     uint64_t offset = block * BLOCK_BYTES, length = BLOCK_BYTES;
 
-    if (!world->damaged && !world->misread &&
-        !(world->attach.cache_lost && world->config.flash.write_cache))
+    if (!may_give_up(world))
         sim_fail(world, "volume %u block %lu, dirty on the flash that is back, %s", volume,
                  (unsigned long)block, why);
     if (offset + length > world->volumes[volume].bytes)
@@ -289,6 +295,18 @@ static void drop(struct sim_world *world, uint32_t volume)
 {
     for (uint32_t i = 0; i < world->config.shards; i++)
         shard_attach_drop(world->shards[i].shard, world->volumes[volume].id);
+}
+
+/* The return was interrupted behind the superblock: what was given up then may have been read since, from
+ * the list, that knows of zeros. */
+static void give_up_again(struct sim_world *world)
+{
+    for (uint32_t v = 0; may_give_up(world) && v < world->config.volume_count; v++) {
+        const struct attachment *file = &world->attach.files[v].visible;
+
+        for (uint64_t i = 0; file->state != ATTACHMENT_ATTACHED && i < file->dirty_count; i++)
+            give_up(world, v, file->dirty[i].block, "was given up before");
+    }
 }
 
 static bool returns(const struct sim_world *world, uint32_t volume)
@@ -392,7 +410,8 @@ int sim_attach_finish(struct sim_world *world)
         return 0;
     for (uint32_t v = 0; v < world->config.volume_count; v++)
         if (attach->files[v].visible.state != ATTACHMENT_ATTACHED) {
-            step_commit(world); /* a volume whose return was interrupted behind the superblock */
+            give_up_again(world);
+            step_commit(world);
             return 0;
         }
     for (uint32_t i = 0; i < world->config.shards; i++)

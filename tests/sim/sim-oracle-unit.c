@@ -344,6 +344,7 @@ void unit_kill(struct content *content, struct unit *unit, struct unit_reach *re
         for (uint32_t slot = 0; slot < UNIT_PENDING_MAX; slot++)
             if (unit->pending_mask >> slot & 1)
                 slot_free(unit, slot);
+        unit->ended = now;
     }
     for (uint32_t i = 0; i < unit->past_count; i++) {
         struct unit_state state = {0};

@@ -32,3 +32,16 @@
 
 # A write that was rerouted to the backing store undid a later one of its block.
 "$builddir/tests/sim/blkcache-sim" --seed 8003659 --rounds 20 --once
+
+# A copy of the superblock rotted, and a power cut tore the other one while it was written.
+"$builddir/tests/sim/blkcache-sim" --seed 9040832 --rounds 20 --once
+
+# Lost blocks pinned every segment that was left.
+"$builddir/tests/sim/blkcache-sim" --seed 9048992 --rounds 20 --once
+
+# What the checks did not allow and had to: a write of a block in doubt that a kill let land behind a flush;
+# blocks given up twice, because giving them up was interrupted; unreadable blocks while shards recover;
+# headers that rot before the disk has them.
+for seed in 13044838 13041850 12005041 11001716; do
+    "$builddir/tests/sim/blkcache-sim" --seed $seed --rounds 20 --once
+done
