@@ -119,6 +119,17 @@ START_TEST(unreadable_blocks_hold_up_no_others)
 }
 END_TEST
 
+/* The volume has its first epoch. */
+static void boot_ordered(struct host *host)
+{
+    host->config.ordered_volumes = 1;
+    host->config.epochs_max = 64;
+    host->policy.destage = DESTAGE_ORDERED;
+    ck_assert_int_eq(host_boot(host), 1);
+    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
+    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
+}
+
 /* A block that was lost and can be read again, of a volume with ordered destaging. */
 START_TEST(a_found_block_keeps_the_order)
 {
@@ -126,13 +137,8 @@ START_TEST(a_found_block_keeps_the_order)
     unsigned char *slot = host->flash + DATA_OFFSET + (size_t)3 * BLOCK_BYTES;
     const struct counters *counters;
 
-    host->config.ordered_volumes = 1;
-    host->config.epochs_max = 64;
-    host->policy.destage = DESTAGE_ORDERED;
-    ck_assert_int_eq(host_boot(host), 1);
+    boot_ordered(host);
     counters = shard_counters(host->shard, HOST_VOLUME);
-    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
-    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
     host->backing_error = -EIO;
     ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
     *slot ^= 1;
@@ -314,13 +320,8 @@ START_TEST(a_moved_lost_block_hides_no_earlier_epoch)
     const struct flash_counters *counters;
     size_t slot = DATA_OFFSET;
 
-    host->config.ordered_volumes = 1;
-    host->config.epochs_max = 64;
-    host->policy.destage = DESTAGE_ORDERED;
-    ck_assert_int_eq(host_boot(host), 1);
+    boot_ordered(host);
     counters = shard_flash_counters(host->shard);
-    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
-    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
     host->backing_error = -EIO;
     ck_assert_int_eq(host_write(host, 0, 2, 0, 0, 0), 0);
     memcpy(older, host->model, BLOCK_BYTES);
@@ -381,15 +382,11 @@ START_TEST(copies_on_their_way_are_dirty)
     struct host *host = host_new(MODE_WRITE_BACK, false, 33);
     const struct counters *counters;
 
-    if (_i) {
-        host->config.ordered_volumes = 1;
-        host->config.epochs_max = 64;
-        host->policy.destage = DESTAGE_ORDERED;
-    }
-    ck_assert_int_eq(host_boot(host), 1);
+    if (_i)
+        boot_ordered(host);
+    else
+        ck_assert_int_eq(host_boot(host), 1);
     counters = shard_counters(host->shard, HOST_VOLUME);
-    shard_epoch_begin(host->shard, HOST_VOLUME, 1, host->now_ns);
-    shard_epoch_open(host->shard, HOST_VOLUME, 1, false, host->now_ns);
     host->backing_error = -EIO;
     ck_assert_int_eq(host_write(host, 0, 20, 0, 0, 0), 0);
     for (int i = 0; counters->flash_reinsert_blocks == 0; i++) {
