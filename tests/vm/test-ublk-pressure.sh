@@ -72,21 +72,33 @@ for i, piece in enumerate(pieces):
             sys.exit("page %d of piece %d is wrong" % (page, i))
 PYTHON
 
+hogs=()
+hog_start() { # MEBIBYTES
+    timeout 700 python3 "$tmpdir/hog" "$1" "$tmpdir/end" >"$tmpdir/hog.${#hogs[@]}" &
+    hogs+=($!)
+}
+swapped() { awk '$1 == "pswpout" { print $2 }' /proc/vmstat; }
 available=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / 1024))
-hog_mebibytes=$((available - 8))
-echo "a hog of $hog_mebibytes MiB, with $available MiB available"
-timeout 700 python3 "$tmpdir/hog" $hog_mebibytes "$tmpdir/end" >"$tmpdir/hog.out" & hog=$!
+echo "a hog of $((available - 8)) MiB, with $available MiB available"
+hog_start $((available - 8))
 for ((i = 0; i < 6; i++)); do
     timeout 500 dd if=/dev/urandom of="$tmpdir/mnt/file.$i" bs=1M count=16 status=none || fail "file $i"
     timeout 500 sha256sum "$tmpdir/mnt/file.$i" >>"$tmpdir/sums" || fail "file $i"
 done
-wait_until 600 grep -q "has it" "$tmpdir/hog.out"
+wait_until 600 grep -q "has it" "$tmpdir/hog.0"
+# Sometimes the kernel finds enough that it need not write.
+for ((i = 1; i < 8 && $(swapped) < 500; i++)); do
+    echo "one more, after $(swapped) pages"
+    hog_start 16
+    wait_until 600 grep -q "has it" "$tmpdir/hog.$i"
+done
 timeout 500 sync -f "$tmpdir/mnt" || fail "sync"
 : >"$tmpdir/end"
-wait $hog || fail "the hog: status $?: $(dmesg | tail -n 20)"
-swapped=$(awk '$1 == "pswpout" { print $2 }' /proc/vmstat)
-echo "$swapped pages were swapped out"
-[ "$swapped" -ge 500 ] || fail "only $swapped pages were swapped out: this was no pressure"
+for hog in "${hogs[@]}"; do
+    wait "$hog" || fail "a hog: status $?: $(dmesg | tail -n 20)"
+done
+echo "$(swapped) pages were swapped out"
+[ "$(swapped)" -ge 500 ] || fail "only $(swapped) pages were swapped out: this was no pressure"
 [ "$(memory VmSwap)" = 0 ] || fail "the daemon itself was swapped out"
 
 echo 3 >/proc/sys/vm/drop_caches
