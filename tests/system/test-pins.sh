@@ -24,8 +24,10 @@ noise() {
     reads noisy 0 128M 384M --norandommap --random_distribution=zipf:0.6
 }
 
-# What the flash has no time for is not kept: once more, then.
+# What the flash has no time for is not kept: once more, then, and not from RAM, which blocks leave for flash when
+# others come.
 read_pinned() {
+    reads noisy 0 128M 64M --randrepeat=0
     reads db 8M 8M 8M
     reads db 20M 4M 4M
     pinned_is $range
