@@ -137,8 +137,14 @@ void epoch_remove(struct shard *shard, uint32_t id)
     epochs->changed = shard->epochs_changed = true;
 }
 
-/* Moves slot `id` to the present epoch of its volume, or to the last that the ring has room for.  Returns
- * that epoch. */
+/* The present epoch, or the last that the ring has room for. */
+static uint64_t epoch_deferred(const struct shard *shard, const struct epochs *epochs)
+{
+    return epochs->count == shard->config.epochs_max ? epoch_last(shard, epochs)->number
+                                                     : epochs->now;
+}
+
+/* Moves slot `id` to that epoch of its volume.  Returns it. */
 uint64_t epoch_defer(struct shard *shard, uint32_t id)
 {
     struct epochs *epochs = slot_epochs(shard, id);
@@ -146,8 +152,7 @@ uint64_t epoch_defer(struct shard *shard, uint32_t id)
 
     if (!epochs)
         return 0;
-    number =
-        epochs->count == shard->config.epochs_max ? epoch_last(shard, epochs)->number : epochs->now;
+    number = epoch_deferred(shard, epochs);
     epoch_remove(shard, id);
     count_in(shard, epochs, id, number);
     return number;
@@ -161,8 +166,7 @@ bool epoch_full(const struct shard *shard, const struct shard_volume *volume, ui
            epoch_last(shard, epochs)->number < (epoch > epochs->now ? epoch : epochs->now);
 }
 
-/* What was lost is found again: its epoch may be over, so it is of the present one, or of the last that
- * the ring has room for. */
+/* What was lost is found again: its epoch may be over. */
 void epoch_found(struct shard *shard, uint32_t id)
 {
     struct epochs *epochs = slot_epochs(shard, id);
@@ -170,9 +174,7 @@ void epoch_found(struct shard *shard, uint32_t id)
     if (!epochs)
         return;
     epochs->broken = epochs->now;
-    count_in(shard, epochs, id,
-             epochs->count == shard->config.epochs_max ? epoch_last(shard, epochs)->number
-                                                       : epochs->now);
+    count_in(shard, epochs, id, epoch_deferred(shard, epochs));
 }
 
 /* ---- versions --------------------------------------------------------------------------- */
