@@ -92,7 +92,7 @@ uint32_t shard_dirty_list(const struct shard *shard, uint32_t *cursor, struct di
             .block = key_block(key),
             .volume = key_volume(key),
             .crc = slot->crc,
-            .zero = (slot->bits & (SLOT_ZERO | SLOT_BAD)) == SLOT_ZERO,
+            .zero = slot_is_zeros(slot),
             .lost = slot->bits & SLOT_BAD,
         };
     }

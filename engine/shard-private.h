@@ -106,6 +106,12 @@ static inline bool is_frame(const struct shard *shard, uint32_t id)
     return id >= shard->slot_count;
 }
 
+/* A lost block that was moved has no data either, and reads as an error. */
+static inline bool slot_is_zeros(const struct slot *slot)
+{
+    return (slot->bits & (SLOT_ZERO | SLOT_BAD)) == SLOT_ZERO;
+}
+
 static inline struct segment *slot_segment(struct shard *shard, uint32_t slot)
 {
     return &shard->segments[slot >> shard->segment_shift];

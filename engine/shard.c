@@ -614,7 +614,7 @@ void shard_block_state(const struct shard *shard, uint16_t volume, uint64_t bloc
         uint64_t key = key_of(volume, block + i);
         uint32_t flash = index_flash(shard, key), any = index_lookup(shard, key);
         unsigned bits = flash == NONE ? 0 : shard->slots[flash].bits;
-        bool zero = (bits & (SLOT_ZERO | SLOT_BAD)) == SLOT_ZERO;
+        bool zero = flash != NONE && slot_is_zeros(&shard->slots[flash]);
 
         state[i] =
             (uint8_t)((any != NONE && is_frame(shard, any) ? SHARD_BLOCK_RAM : 0) |

@@ -54,7 +54,7 @@ static void merge_edge(struct shard *shard, struct piece *piece, bool head, stru
         merge_from_memory(piece, head, shard_frame(shard, id), id, out);
     } else if (slot && slot->bits & SLOT_BAD && slot->bits & SLOT_DIRTY) {
         piece->error = -EIO;
-    } else if (slot && (slot->bits & (SLOT_ZERO | SLOT_BAD)) == SLOT_ZERO) {
+    } else if (slot && slot_is_zeros(slot)) {
         merge_from_memory(piece, head, zero_block, NONE, out);
     } else {
         merge_read(shard, piece, head, slot && !(slot->bits & SLOT_BAD) ? id : NONE, out);
