@@ -25,8 +25,8 @@ static struct frame *frame_of(const struct shard *shard, uint32_t id)
     return &shard->frames[id - shard->slot_count];
 }
 
-/* What is pinned finds room.  While flash has some that is free, everything enters it; but what the backing store reads fastest, long
- * runs, leaves half of it to other blocks. */
+/* What is pinned finds room.  While flash has some that is free, everything enters it; but what the
+ * backing store reads fastest, long runs, leaves half of it to other blocks. */
 static bool flash_has_room(const struct shard *shard, const struct slot *slot)
 {
     uint32_t free = shard->free_count, ready, reserved;

@@ -166,8 +166,8 @@ void reclaim_copy_append(struct shard *shard, struct actions *out)
         return;
     if (reclaim->read_count > 0) {
         if (!shard->flash_failed && !log_room(shard, reclaim->read_count, true)) {
-            if (shard->ready_count ==
-                0) { /* nobody but this can make room: what is clean is lost */
+            /* Nobody but this can make room: what is clean is lost. */
+            if (shard->ready_count == 0) {
                 reclaim->read_count = 0;
                 reclaim_headers_start(shard, out);
                 return;
