@@ -34,6 +34,8 @@ static void commit_begin(struct sim_world *world)
     struct sim_boot *boot = &world->boot;
     struct superblock *copy = &boot->copies[boot->current];
 
+    boot->retired = boot->retiring;
+    boot->retiring = NULL;
     memcpy(copy, disk_current(world->flash) + superblock_offset(&boot->superblock, boot->current),
            SUPERBLOCK_BYTES);
     if (!superblock_holds(copy, boot->sequence, disk_bytes(world->flash)) && !MUTANT(226))
@@ -64,8 +66,6 @@ static void commit_ended(struct sim_world *world, int result)
     retire_answers(retired, result);
     if (boot->commit_again) {
         boot->commit_again = false;
-        boot->retired = boot->retiring;
-        boot->retiring = NULL;
         commit_begin(world);
     }
 }
@@ -114,8 +114,6 @@ void sim_boot_commit(struct sim_world *world)
         boot->commit_again = true;
         return;
     }
-    boot->retired = boot->retiring;
-    boot->retiring = NULL;
     commit_begin(world);
 }
 
