@@ -200,6 +200,7 @@ FIGURE(zeroed, BLOCKS(zero_blocks))
 FIGURE(around, BLOCKS(around_blocks))
 FIGURE(merged, f->counters.merge_blocks)
 FIGURE(filled, BLOCKS(fill_blocks))
+FIGURE(overrun, BLOCKS(overrun_blocks))
 FIGURE(flash_write, BLOCKS(flash_write_blocks))
 FIGURE(flash_fill, BLOCKS(flash_fill_blocks))
 FIGURE(flash_reinsert, BLOCKS(flash_reinsert_blocks))
@@ -237,6 +238,9 @@ static void write_volumes(FILE *out, const struct snapshot *s)
     each(out, s, "merged_blocks_total", "", merged);
     family(out, "filled_bytes", "counter", "bytes", "what entered the RAM tier after a miss");
     each(out, s, "filled_bytes_total", "", filled);
+    family(out, "overrun_bytes", "counter", "bytes",
+           "misses that were not kept: RAM was full of what waited for flash");
+    each(out, s, "overrun_bytes_total", "", overrun);
     family(out, "flash_data_bytes", "counter", "bytes", "blocks appended to flash, by why");
     each(out, s, "flash_data_bytes_total", ",why=\"write\"", flash_write);
     each(out, s, "flash_data_bytes_total", ",why=\"fill\"", flash_fill);

@@ -19,6 +19,7 @@
     X(merge_blocks, "partial blocks merged with their old content")                           \
     X(zero_blocks, "blocks zeroed or trimmed by clients")                                     \
     X(fill_blocks, "blocks that entered the RAM tier after a miss")                           \
+    X(overrun_blocks, "missed blocks not kept: RAM was full of what waited for flash")        \
     X(flash_fill_blocks, "clean blocks appended to flash")                                    \
     X(flash_promote_blocks, "of these, blocks that earned it; the rest filled free room")     \
     X(flash_reinsert_blocks, "hot blocks appended again by reclaim")                          \

@@ -203,12 +203,25 @@ static bool frame_promote(struct shard *shard, uint32_t id, bool drop, bool earn
     return true;
 }
 
+static void frame_evict(struct shard *shard, uint32_t id, uint32_t flash)
+{
+    struct slot *slot = &shard->slots[id];
+
+    if (flash == NONE)
+        ghost_add(shard, slot_key(slot), slot->bits & SLOT_USE);
+    else if ((slot->bits & SLOT_USE) > (shard->slots[flash].bits & SLOT_USE))
+        shard->slots[flash].bits =
+            (uint16_t)((shard->slots[flash].bits & ~SLOT_USE) | (slot->bits & SLOT_USE));
+    frame_kill(shard, id);
+}
+
 /* One look of the hand at one frame. */
 static void frame_consider(struct shard *shard, uint32_t id, struct actions *out)
 {
     struct slot *slot = &shard->slots[id];
     bool pinned = atomic_load_explicit(&frame_of(shard, id)->pins, memory_order_acquire) > 0;
-    bool on_flash, again, room;
+    struct shard_volume *volume;
+    bool again, room, late;
     uint32_t flash;
 
     if (slot->bits & (FRAME_FILLING | FRAME_PROMOTING) || pinned)
@@ -220,26 +233,24 @@ static void frame_consider(struct shard *shard, uint32_t id, struct actions *out
     if (!(slot->bits & SLOT_LINKED))
         return; /* free */
     flash = index_flash(shard, slot_key(slot));
+    if (flash != NONE && shard->slots[flash].bits & SLOT_BAD)
+        flash = NONE;
     again = slot->bits & FRAME_HIT;
     slot->bits &= (uint16_t)~FRAME_HIT;
-    on_flash = flash != NONE && !(shard->slots[flash].bits & SLOT_BAD);
     room = flash_has_room(shard, slot);
-    if (room && !log_room_idle(shard)) {
-        if (slot->bits & FRAME_UNWRITTEN)
-            return;
-        room = false;
-    }
-    if (!on_flash && (room || heat_admits(shard, slot)) &&
+    late = room && !log_room_idle(shard);
+    if (late && slot->bits & FRAME_UNWRITTEN)
+        return;
+    room = room && !late;
+    if (flash == NONE && (room || heat_admits(shard, slot)) &&
         frame_promote(shard, id, !again, !room, out))
         return;
     if (again)
         return;
-    if (!on_flash)
-        ghost_add(shard, slot_key(slot), slot->bits & SLOT_USE);
-    else if ((slot->bits & SLOT_USE) > (shard->slots[flash].bits & SLOT_USE))
-        shard->slots[flash].bits =
-            (uint16_t)((shard->slots[flash].bits & ~SLOT_USE) | (slot->bits & SLOT_USE));
-    frame_kill(shard, id);
+    volume = shard_volume(shard, key_volume(slot_key(slot)));
+    if (late && flash == NONE && volume)
+        volume->counters.overrun_blocks++;
+    frame_evict(shard, id, flash);
 }
 
 void ram_write(struct shard *shard, struct actions *out)

@@ -263,8 +263,9 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
             continue;
         piece->frame[i] = ram_take(shard, key, piece->flags & PIECE_SEQUENTIAL);
         if (piece->frame[i] == NONE)
-            break;
-        filled |= UINT64_C(1) << i;
+            volume->counters.overrun_blocks++;
+        else
+            filled |= UINT64_C(1) << i;
     }
     piece->fill_mask = (piece->fill_mask & ~range) | filled;
     return filled;

@@ -101,6 +101,7 @@ for mode in modes:
     is_within(mode + " write pieces", c["write_pieces"], count("write"), 2 * count("write") + 2)
     is_within(mode + " filled", c["fill_blocks"], 0, c["miss_blocks"])
     is_within(mode + " promoted", c["flash_promote_blocks"], 0, c["flash_fill_blocks"])
+    is_within(mode + " overrun", c["overrun_blocks"], 0, c["miss_blocks"])
     is_within(mode + " destage writes", c["destage_writes"], c["destage_blocks"] > 0, c["destage_blocks"])
     is_within(mode + " stalled", c["stalled_pieces"], 0, c["write_pieces"])
     # Each request is in one histogram.

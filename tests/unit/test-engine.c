@@ -386,6 +386,8 @@ START_TEST(fills_wait_for_a_slow_flash)
         ck_assert_int_eq(host_read(host, block, 64, 0), 0);
     shard_status(host->shard, &status);
     ck_assert_uint_eq(status.slots_used, 0);
+    ck_assert_uint_eq(shard_counters(host->shard, HOST_VOLUME)->overrun_blocks,
+                      HOST_BLOCKS - status.frames_used);
     host_flash_release(host);
     host_idle(host, 2000000000);
     shard_status(host->shard, &status);
