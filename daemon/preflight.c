@@ -268,7 +268,9 @@ static void check_ublk(struct flight *flight, const struct config_volume *volume
 static void check_attachment(struct flight *flight, const struct config_volume *volume)
 {
     static const char *const refusals[] = {
-        [ATTACH_STALE] = "the flash is stale: the volume was used without it since",
+        [ATTACH_STALE] =
+            "the flash is stale: the volume was used since without it, or with a later "
+            "copy of it",
         [ATTACH_BLOCKS] = "blocks of it are dirty on another flash",
         [ATTACH_UNKNOWN] = "it was used with another flash and not stopped cleanly",
         [ATTACH_STATE] = "the state directory does not know it, or is older than the flash",
@@ -287,6 +289,7 @@ static void check_attachment(struct flight *flight, const struct config_volume *
         record = superblock_volume_find(flight->sb, volume->name);
         flash.known = record != NULL;
         flash.epoch = record != NULL ? record->attachment_epoch : 0;
+        flash.sequence = flight->sb->sequence;
         memcpy(flash.uuid, flight->sb->uuid, sizeof(flash.uuid));
         memcpy(flash.replaces, flight->sb->replaces, sizeof(flash.replaces));
     }

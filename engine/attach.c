@@ -21,6 +21,13 @@ static uint8_t decide_without(const struct attachment *file)
     return is_listed(file) ? ATTACH_WITHOUT : ATTACH_UNKNOWN;
 }
 
+/* Is the flash an earlier copy of what it was: a snapshot that was put back, a file that was copied
+ * elsewhere and used there?  Nothing else tells, as both have the same UUID and epoch. */
+static bool is_older(const struct attachment *file, const struct attach_flash *flash)
+{
+    return same(flash->uuid, file->flash) && flash->sequence < file->sequence;
+}
+
 /* The flash has nothing of the volume. */
 static uint8_t decide_new(const struct attachment *file, const struct attach_flash *flash)
 {
@@ -34,7 +41,7 @@ static uint8_t decide_new(const struct attachment *file, const struct attach_fla
     if (is_listed(file))
         return file->dirty_count == 0 ? ATTACH_NEW : ATTACH_BLOCKS;
     /* Its own: the file is written before the superblock. */
-    return same(flash->uuid, file->flash) ? ATTACH_NEW : ATTACH_UNKNOWN;
+    return same(flash->uuid, file->flash) && !is_older(file, flash) ? ATTACH_NEW : ATTACH_UNKNOWN;
 }
 
 static uint8_t decide_known(const struct attachment *file, const struct attach_flash *flash)
@@ -43,8 +50,10 @@ static uint8_t decide_known(const struct attachment *file, const struct attach_f
 
     if (file->state == ATTACHMENT_NONE || file->epoch < flash->epoch)
         return ATTACH_STATE;
+    if (file->epoch == flash->epoch && own)
+        return is_older(file, flash) ? ATTACH_STALE : ATTACH_NORMAL;
     if (file->epoch == flash->epoch)
-        return own ? ATTACH_NORMAL : ATTACH_STATE;
+        return ATTACH_STATE;
     return own && file->state == ATTACHMENT_DETACHED ? ATTACH_RETURNS : ATTACH_STALE;
 }
 

@@ -22,6 +22,7 @@ enum attachment_state {
 struct attachment {
     uint8_t state;
     uint8_t flash[16]; /* UUID of the cache that it speaks of */
+    uint64_t sequence; /* that its superblock has reached; 0: not known */
     uint64_t epoch;
     struct dirty_block *dirty; /* by rising block */
     uint64_t dirty_count;
@@ -31,6 +32,7 @@ struct attachment {
 struct attach_flash {
     bool here;            /* there is one */
     uint8_t uuid[16];     /* of the cache on it */
+    uint64_t sequence;    /* of its superblock */
     uint8_t replaces[16]; /* of the cache that formatting overwrote; zeros: none */
     bool known;           /* it has records of the volume */
     uint64_t epoch;       /* then: of the volume there */
@@ -43,7 +45,7 @@ enum attach_verdict {
     ATTACH_WITHOUT, /* no flash: pass-through, but for the list */
 
     /* Refused. */
-    ATTACH_STALE,   /* the volume was used since without this flash */
+    ATTACH_STALE,   /* the volume was used since without this flash, or with a later copy of it */
     ATTACH_BLOCKS,  /* blocks on the list are on another flash, or have vanished from this one */
     ATTACH_UNKNOWN, /* another flash, or the one that is not here, may hold dirty blocks */
     ATTACH_STATE,   /* the state directory is lost, older than the flash, or of another machine */

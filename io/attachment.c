@@ -163,7 +163,7 @@ static int parse(struct reader *reader, struct attachment *file)
 {
     const char *value;
     struct uuid uuid;
-    bool old;
+    bool old, first;
 
     if (!next_line(reader))
         return -EBADMSG;
@@ -171,7 +171,8 @@ static int parse(struct reader *reader, struct attachment *file)
     value = reader->line + 6;
     if (old && !(parse_number(&value, 10, &file->epoch) && *value == '\0'))
         return -EBADMSG;
-    if (!old && (strcmp(reader->line, "blkcached attachment 1") != 0 ||
+    first = strcmp(reader->line, "blkcached attachment 1") == 0;
+    if (!old && ((!first && strcmp(reader->line, "blkcached attachment 2") != 0) ||
                  !read_number(reader, "epoch", 10, &file->epoch)))
         return -EBADMSG;
     value = value_of(reader, "flash");
@@ -181,6 +182,8 @@ static int parse(struct reader *reader, struct attachment *file)
     file->state = ATTACHMENT_ATTACHED;
     if (old)
         return 0;
+    if (!first && !read_number(reader, "sequence", 10, &file->sequence))
+        return -EBADMSG;
     value = value_of(reader, "state");
     for (file->state = ATTACHMENT_ATTACHED; file->state <= ATTACHMENT_DETACHED; file->state++)
         if (value != NULL && strcmp(value, states[file->state]) == 0)
@@ -274,9 +277,10 @@ static int write_file(FILE *stream, const struct attachment *file)
     uint32_t crc = 0;
 
     memcpy(uuid.bytes, file->flash, sizeof(uuid.bytes));
-    put(stream, &crc, "blkcached attachment 1\n");
+    put(stream, &crc, "blkcached attachment 2\n");
     put(stream, &crc, "epoch %" PRIu64 "\n", file->epoch);
     put(stream, &crc, "flash %s\n", uuid_print(text, &uuid));
+    put(stream, &crc, "sequence %" PRIu64 "\n", file->sequence);
     put(stream, &crc, "state %s\n", states[file->state]);
     put_dirty(stream, &crc, file);
     fprintf(stream, "end %08" PRIx32 "\n", crc);

@@ -94,10 +94,13 @@ int cache_attach_store(struct cache_volume *volume, uint8_t state, uint64_t epoc
     struct attachment file = {.state = state, .epoch = epoch, .dirty = dirty, .dirty_count = count};
     int error;
 
-    if (volume->plan.verdict == ATTACH_WITHOUT) /* still speaks of the flash that is not here */
+    if (volume->plan.verdict == ATTACH_WITHOUT) { /* still speaks of the flash that is not here */
         memcpy(file.flash, volume->file.flash, sizeof(file.flash));
-    else
+        file.sequence = volume->file.sequence;
+    } else {
         memcpy(file.flash, cache->superblock.block->uuid, sizeof(file.flash));
+        file.sequence = cache->superblock.sequence;
+    }
     error = cache->state_dir == NULL
                 ? 0
                 : attachment_store(cache->state_dir, volume->volume.name, &file, why, why_bytes);
@@ -115,18 +118,28 @@ static int store_attached(struct cache_volume *volume, char *why, size_t why_byt
     const struct attachment *file = &volume->file;
 
     if (file->state == ATTACHMENT_ATTACHED && file->epoch == volume->plan.epoch &&
+        file->sequence == volume->cache->superblock.sequence &&
         memcmp(file->flash, volume->cache->superblock.block->uuid, sizeof(file->flash)) == 0)
         return 0;
     return cache_attach_store(volume, ATTACHMENT_ATTACHED, volume->plan.epoch, NULL, 0, why,
                               why_bytes);
 }
 
-void cache_attach_stopped(struct cache *cache)
+int cache_attach_stopped(struct cache *cache)
 {
     uint64_t count;
     struct dirty_block *list = cache_dirty_list(cache, &count);
     char why[PATH_MAX + 128];
+    int error;
 
+    /* A sequence number that no copy of the flash has that was made while it was in use. */
+    pthread_mutex_lock(&cache->superblock.lock);
+    error = superblock_io_commit(&cache->superblock);
+    pthread_mutex_unlock(&cache->superblock.lock);
+    if (error) {
+        free(list);
+        return error;
+    }
     for (unsigned i = 0; i < cache->volume_count && list != NULL; i++) {
         struct cache_volume *own = cache->volumes[i];
         uint64_t own_count = count;
@@ -142,19 +155,32 @@ void cache_attach_stopped(struct cache *cache)
             log_warning("what is dirty on the flash cannot be noted", LOG_STR("reason", why));
     }
     free(list);
+    return 0;
 }
 
 /* ---- the decision ------------------------------------------------------------------------- */
 
 static void say_stale(struct cache_volume *volume, char *why, size_t why_bytes)
 {
+    struct cache *cache = volume->cache;
+
+    if (volume->record->attachment_epoch == volume->file.epoch) {
+        snprintf(
+            why, why_bytes,
+            "%s: stale for volume \"%s\": it is an older copy of the flash that the volume was "
+            "used with since (superblock number %llu there, %llu in %s).  Start with that "
+            "flash, or give up what this one holds of it with --discard-dirty %s",
+            cache->flash_path, volume->volume.name, (unsigned long long)cache->superblock.sequence,
+            (unsigned long long)volume->file.sequence, cache->state_dir, volume->volume.name);
+        return;
+    }
     snprintf(why, why_bytes,
              "%s: stale for volume \"%s\": the volume was used without this flash since (epoch "
              "%llu there, %llu in %s).  Start with the flash that it was used with, or give up "
              "what this one holds of it with --discard-dirty %s",
-             volume->cache->flash_path, volume->volume.name,
+             cache->flash_path, volume->volume.name,
              (unsigned long long)volume->record->attachment_epoch,
-             (unsigned long long)volume->file.epoch, volume->cache->state_dir, volume->volume.name);
+             (unsigned long long)volume->file.epoch, cache->state_dir, volume->volume.name);
 }
 
 static void say_elsewhere(struct cache_volume *volume, char *why, size_t why_bytes)
@@ -215,6 +241,7 @@ int cache_attach_check(struct cache *cache, struct cache_volume *volume, bool is
     error = attachment_load(cache->state_dir, volume->volume.name, &volume->file, why, why_bytes);
     if (error)
         return error;
+    flash.sequence = cache->superblock.sequence;
     memcpy(flash.uuid, block->uuid, sizeof(flash.uuid));
     memcpy(flash.replaces, block->replaces, sizeof(flash.replaces));
     volume->plan = attach_decide(&volume->file, &flash, volume->force);

@@ -152,8 +152,9 @@ int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes);
 bool cache_attach_holds(const struct cache *cache);
 /* After recovery, before requests. */
 int cache_attach_finish(struct cache *cache, char *why, size_t why_bytes);
-/* At a clean stop, all shards idle: what is dirty goes to the state directory. */
-void cache_attach_stopped(struct cache *cache);
+/* At a clean stop, all shards idle: what is dirty goes to the state directory.  An error: the
+ * superblock cannot be written. */
+int cache_attach_stopped(struct cache *cache);
 /* All dirty blocks, sorted by volume and block; the caller frees.  Shards must not be stepped on,
  * or be settled, held or idle.  NULL: no memory. */
 struct dirty_block *cache_dirty_list(struct cache *cache, uint64_t *count);

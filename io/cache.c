@@ -503,8 +503,9 @@ int cache_stop(struct cache *cache, char *why, size_t why_bytes)
     if (!error)
         error = cache_flush_backings(cache, cache->volumes, cache->volume_count);
     if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_OK) {
-        cache_attach_stopped(cache);
-        error = write_clean_mark(cache);
+        error = cache_attach_stopped(cache);
+        if (!error)
+            error = write_clean_mark(cache);
     } else if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_FAILED) {
         error = -EIO;
     }

@@ -12,11 +12,11 @@ struct device;
 
 struct superblock_io {
     const struct device *device;
-    struct superblock *block; /* the current content, aligned for direct I/O */
-    unsigned current;         /* copy that holds what was last durable */
-    uint64_t sequence;        /* of that copy */
-    bool lost;                /* the device is not to be written any more */
-    pthread_mutex_t lock;     /* of the content, once the cores run */
+    struct superblock *block;  /* the current content, aligned for direct I/O */
+    unsigned current;          /* copy that holds what was last durable */
+    _Atomic uint64_t sequence; /* of that copy; any thread may read it */
+    bool lost;                 /* the device is not to be written any more */
+    pthread_mutex_t lock;      /* of the content, once the cores run */
 };
 
 /* Reads both copies and takes the newer valid one.  Errors of superblock_pick, -EIO. */

@@ -33,13 +33,23 @@ echo flush >>"$tmpdir/writes"
 qemu-io -f raw "$(nbd_uri v)" <"$tmpdir/writes" >/dev/null
 # The idle shard records how far it is durable; until it has, rot cannot be told from a tear.
 sleep 3
+# With the state directory, which knows an older copy of the flash.
+keep() { # IMAGE
+    cp "$flash" "$tmpdir/$1"
+    cp -r "$tmpdir/state" "$tmpdir/$1.state"
+}
+put_back() { # IMAGE
+    cp "$tmpdir/$1" "$flash"
+    rm -r "$tmpdir/state"
+    cp -r "$tmpdir/$1.state" "$tmpdir/state"
+}
 kill_daemon
-cp "$flash" "$tmpdir/crashed"
+keep crashed
 start_daemon
 [ "$(blkcachectl --json volumes | jq '.volumes[0].dirty_bytes')" -eq $((blocks * 4096)) ] ||
     fail "not everything is dirty"
 stop_daemon
-cp "$flash" "$tmpdir/clean"
+keep clean
 
 for ((i = 0; i < blocks; i++)); do
     echo "read -P $((i / 16 + 1)) $((i * 4096)) 4096"
@@ -95,7 +105,7 @@ damage() {
     local image=$1 what=$2 start=$3 at
     shift 3
     for at; do
-        cp "$tmpdir/$image" "$flash"
+        put_back "$image"
         flip $((start + at))
         judge "$image, $what byte $at"
     done
@@ -123,7 +133,7 @@ for image in crashed clean; do
     fi
     damage $image data $((batch + 4096)) 0 4095
     # Both superblocks.
-    cp "$tmpdir/$image" "$flash"
+    put_back "$image"
     flip 100
     flip $(((20 << 20) - 65536 + 100))
     judge "$image, both superblocks"

@@ -177,3 +177,38 @@ stop_daemon
 start_daemon
 io "read -P 9 3M 64k" "read -P 8 4M 64k"
 stop_daemon
+
+# ---- an older copy of the same flash ------------------------------------------------------------
+
+# A snapshot, or the file that was left behind when the flash was copied to a larger disk: same UUID.
+used="$flash" older=$tmpdir/older
+cp "$flash" "$older"
+start_daemon
+cp "$flash" "$tmpdir/in-use"
+io "write -P 10 5M 64k" flush
+stop_daemon
+for copy in "$older" "$tmpdir/in-use"; do
+    use "$copy"
+    refused "it is an older copy of the flash"
+    "$builddir/blkcached" --check -c "$config" >"$tmpdir/check.log" && fail "--check finds nothing"
+    grep -q "a later copy of it" "$tmpdir/check.log" || fail "--check does not say what is wrong"
+done
+use "$used"
+start_daemon
+io "read -P 10 5M 64k"
+kill_daemon
+use "$older"
+refused "it is an older copy of the flash"
+# A copy of all that there is can take its place.
+mv "$used" "$tmpdir/moved"
+use "$tmpdir/moved"
+start_daemon
+io "read -P 10 5M 64k"
+stop_daemon
+use "$older"
+start_daemon --discard-dirty v
+said "given up, as --discard-dirty asks: all that this flash has of the volume"
+io "write -P 11 5M 64k" "read -P 11 5M 64k" "read -P 9 3M 64k" flush
+stop_daemon
+use "$tmpdir/moved"
+refused "stale for volume"

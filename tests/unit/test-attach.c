@@ -96,6 +96,34 @@ START_TEST(decisions)
 }
 END_TEST
 
+/* A copy of a flash that was used since is told by the number of its superblock alone. */
+START_TEST(older_copy_is_stale)
+{
+    struct attachment file = {.state = ATTACHMENT_STOPPED, .epoch = 4, .sequence = 9};
+    struct attach_flash flash = {.here = true, .known = true, .epoch = 4, .sequence = 9};
+
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_NORMAL);
+    flash.sequence = 10; /* killed between the state directory and the clean mark */
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_NORMAL);
+    flash.sequence = 8;
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_STALE);
+    ck_assert_uint_eq(attach_decide(&file, &flash, TRUST).verdict, ATTACH_NORMAL);
+    ck_assert_uint_eq(attach_decide(&file, &flash, DISCARD).verdict, ATTACH_RETURNS);
+    ck_assert(attach_decide(&file, &flash, DISCARD).discards);
+    file.state = ATTACHMENT_ATTACHED;
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_STALE);
+    /* From before the volume came. */
+    flash.known = false;
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_UNKNOWN);
+    flash.sequence = 9;
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_NEW);
+    /* What comes back gives no more than the list, and that is compared. */
+    file.state = ATTACHMENT_DETACHED;
+    flash = (struct attach_flash){.here = true, .known = true, .epoch = 3, .sequence = 8};
+    ck_assert_uint_eq(attach_decide(&file, &flash, 0).verdict, ATTACH_RETURNS);
+}
+END_TEST
+
 /* ---- the file ----------------------------------------------------------------------------- */
 
 static char directory[64], why[512];
@@ -124,7 +152,7 @@ static struct dirty_block list[] = {
 static void store(struct attachment *file)
 {
     *file = (struct attachment){
-        .state = ATTACHMENT_DETACHED, .epoch = 7, .dirty = list, .dirty_count = 5};
+        .state = ATTACHMENT_DETACHED, .epoch = 7, .sequence = 12, .dirty = list, .dirty_count = 5};
     memset(file->flash, 0x5a, sizeof(file->flash));
     ck_assert_msg(attachment_store(directory, "a/b", file, why, sizeof(why)) == 0, "%s", why);
 }
@@ -139,6 +167,7 @@ START_TEST(comes_back_as_it_was)
     ck_assert_msg(attachment_load(directory, "a/b", &read, why, sizeof(why)) == 0, "%s", why);
     ck_assert_uint_eq(read.state, file.state);
     ck_assert_uint_eq(read.epoch, file.epoch);
+    ck_assert_uint_eq(read.sequence, file.sequence);
     ck_assert_mem_eq(read.flash, file.flash, sizeof(file.flash));
     ck_assert_uint_eq(read.dirty_count, file.dirty_count);
     for (unsigned i = 0; i < file.dirty_count; i++) {
@@ -210,6 +239,7 @@ int main(void)
 
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_loop_test(cases, decisions, 0, sizeof(rows) / sizeof(rows[0]));
+    tcase_add_test(cases, older_copy_is_stale);
     tcase_add_test(cases, comes_back_as_it_was);
     tcase_add_loop_test(cases, damage_is_found, 0, 2);
     tcase_add_test(cases, older_files_are_understood);
