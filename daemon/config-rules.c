@@ -203,7 +203,8 @@ static bool is_uri(const char *backing)
 
 static bool is_nbd_uri(const char *backing)
 {
-    static const char *const schemes[] = {"nbd://", "nbds://", "nbd+unix://", "nbds+unix://"};
+    static const char *const schemes[] = {"nbd://",       "nbds://",      "nbd+unix://",
+                                          "nbds+unix://", "nbd+vsock://", "nbds+vsock://"};
 
     for (unsigned i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
         if (strncmp(backing, schemes[i], strlen(schemes[i])) == 0)

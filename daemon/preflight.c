@@ -21,6 +21,7 @@
 #include "frontends/nbd/nbd-server.h"
 #include "frontends/ublk/ublk-server.h"
 #include "io/attachment.h"
+#include "io/backing-identity.h"
 #include "io/backing.h"
 #include "io/device.h"
 
@@ -218,8 +219,32 @@ static void check_flash(struct flight *flight)
 
 /* ---- volumes -------------------------------------------------------------------------------- */
 
+/* Whether it is the store that the flash knows (io/cache-volumes.c decides it at a start). */
+static void check_same(struct flight *flight, const struct config_volume *volume, uint64_t bytes,
+                       const uint8_t identity[BACKING_IDENTITY_BYTES])
+{
+    const struct superblock_volume *record =
+        flight->sb != NULL ? superblock_volume_find(flight->sb, volume->name) : NULL;
+    enum backing_identity store;
+
+    if (record == NULL)
+        return;
+    store = backing_identity_compare(record->backing_identity, identity, volume->backing);
+    if (record->bytes > bytes)
+        wrong(flight,
+              "volume %s: backing %s: shrank from %llu to %llu bytes; give it its old size again",
+              volume->name, volume->backing, (unsigned long long)record->bytes,
+              (unsigned long long)bytes);
+    else if (store != BACKING_SAME)
+        wrong(flight, "volume %s: backing %s: %s; a start is refused, and says what can be done",
+              volume->name, volume->backing,
+              store == BACKING_RENAMED ? "has another name than last time"
+                                       : "is another file or disk than last time");
+}
+
 static void check_device(struct flight *flight, const struct config_volume *volume)
 {
+    uint8_t identity[BACKING_IDENTITY_BYTES];
     char why[400], size[SIZE_TEXT_BYTES];
     struct device device;
 
@@ -235,6 +260,8 @@ static void check_device(struct flight *flight, const struct config_volume *volu
     else
         fine(flight, "volume %s: backing %s: %s, %s", volume->name, volume->backing,
              device.is_block ? "block device" : "file", size_print_human(size, device.bytes));
+    backing_identify(identity, volume->backing, device.fd);
+    check_same(flight, volume, device.bytes, identity);
     device_close(&device);
 }
 
@@ -249,6 +276,7 @@ static void check_server(struct flight *flight, const struct config_volume *volu
     }
     fine(flight, "volume %s: backing %s: NBD server, %s", volume->name, volume->backing,
          size_print_human(size, backing_info(backing)->bytes));
+    check_same(flight, volume, backing_info(backing)->bytes, backing_info(backing)->identity);
     backing_close(backing);
 }
 

@@ -69,7 +69,7 @@ enum volume_state {
 struct superblock_volume {
     char name[VOLUME_NAME_BYTES];
     uint8_t uuid[16];
-    uint8_t backing_identity[16]; /* hash of what names the backing store; informs, never decides */
+    uint8_t backing_identity[16]; /* hashes: of its name, and of what else tells it */
     uint64_t bytes;
     uint64_t attachment_epoch; /* compared with the state directory's: see DESIGN hazard 16 */
     uint64_t floor_lsn;        /* records of this volume below it are dead (hazard 9) */

@@ -271,6 +271,7 @@ int backing_file_open(struct backing **backing, const char *path, bool read_only
     file->device.slot = core_file_add(file->device.fd);
     backing_seek_init(&file->seek, file->device.fd);
     file->backing.ops = &ops;
+    file->backing.fd = file->device.fd;
     file->backing.info = (struct backing_info){
         .bytes = file->device.bytes,
         .read_only = read_only,

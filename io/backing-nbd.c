@@ -562,6 +562,7 @@ int backing_nbd_open(struct backing **backing, const char *uri, bool read_only, 
         return -ENOMEM;
     }
     nbd->backing.ops = &ops;
+    nbd->backing.fd = -1;
     nbd->connection_count = 1;
     nbd->backoff_ns = BACKOFF_NS_MIN;
     nbd->ready_count = 1;

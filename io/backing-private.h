@@ -20,6 +20,7 @@ struct backing {
     struct backing_info info;
     uint64_t timeout_ns;
     unsigned owner;
+    int fd; /* of the file or block device; -1: a server */
     char *spec;
 };
 

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/endian.h"
-#include "common/hash.h"
 #include "engine/format.h"
+#include "io/backing-identity.h"
 #include "io/backing-private.h"
 
 const unsigned char backing_zeros[BACKING_ZEROS_BYTES] __attribute__((aligned(4096)));
@@ -24,19 +23,6 @@ static bool is_uri(const char *spec)
             return true;
     }
     return false;
-}
-
-/* Tells two backing stores apart for a warning; nothing depends on it (so no strong hash). */
-static void identify(struct backing *backing)
-{
-    uint64_t low = 1, high = 2;
-
-    for (const char *at = backing->spec; *at != '\0'; at++) {
-        low = hash_pair64(low, (unsigned char)*at);
-        high = hash_pair64(high, (unsigned char)*at);
-    }
-    le64_store(backing->info.identity, low);
-    le64_store(backing->info.identity + 8, high);
 }
 
 int backing_open(struct backing **backing, const char *spec, bool read_only, uint64_t timeout_ns,
@@ -61,7 +47,7 @@ int backing_open(struct backing **backing, const char *spec, bool read_only, uin
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    identify(*backing);
+    backing_identify((*backing)->info.identity, spec, (*backing)->fd);
     return 0;
 }
 

@@ -87,7 +87,7 @@ struct backing_info {
     bool has_flush;        /* has a volatile cache or cannot tell: flushes are needed.  Without it a
                              FLUSH succeeds at once */
     uint32_t sector_bytes; /* that its partition table counts in: 512 or 4096 */
-    uint8_t identity[16];  /* hash of what names it (path and device, or URI) */
+    uint8_t identity[16];  /* io/backing-identity.h */
 };
 
 /* Opens `spec`, a path or an NBD URI (nbd://, nbd+unix://, nbds://), on the main thread before the

@@ -255,6 +255,16 @@ int cache_attach_check(struct cache *cache, struct cache_volume *volume, bool is
     return attach_refuses(&volume->plan) ? -ESTALE : 0;
 }
 
+void cache_attach_discard(struct cache_volume *volume)
+{
+    struct attach_plan *plan = &volume->plan;
+
+    if (plan->discards || (plan->verdict != ATTACH_NORMAL && plan->verdict != ATTACH_RETURNS))
+        return;
+    *plan =
+        (struct attach_plan){.verdict = ATTACH_RETURNS, .discards = true, .epoch = plan->epoch + 1};
+}
+
 /* ---- before the session ------------------------------------------------------------------- */
 
 static void tell_given_up(const struct cache_volume *volume)

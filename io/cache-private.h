@@ -150,6 +150,8 @@ int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes
 int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes);
 /* Some volume's flash was away: shards are to be held after recovery. */
 bool cache_attach_holds(const struct cache *cache);
+/* Nothing of the volume on this flash counts, though the two belong together.  After the check. */
+void cache_attach_discard(struct cache_volume *volume);
 /* After recovery, before requests. */
 int cache_attach_finish(struct cache *cache, char *why, size_t why_bytes);
 /* At a clean stop, all shards idle: what is dirty goes to the state directory.  An error: the

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/uuid.h"
+#include "io/backing-identity.h"
 #include "io/cache-private.h"
 #include "io/request-private.h"
 
@@ -103,10 +104,32 @@ static int add_record(struct cache *cache, struct cache_volume *volume, char *wh
     return 0;
 }
 
+static void say_other_store(const struct cache_volume *volume, enum backing_identity store,
+                            char *why, size_t why_bytes)
+{
+    const char *name = volume->volume.name;
+
+    if (store == BACKING_RENAMED)
+        snprintf(why, why_bytes,
+                 "volume \"%s\": its backing store has another name than last time, %s: if it is "
+                 "the same store, start once with --trust-flash %s; to give up what the flash has "
+                 "of it, with --discard-dirty %s",
+                 name, volume->volume.description, name, name);
+    else
+        snprintf(
+            why, why_bytes,
+            "volume \"%s\": its backing store %s is not the one of last time, but another "
+            "file or disk in its place: put the other one back; or, if it is a true copy, start "
+            "once with --trust-flash %s; or, if what it has counts (it was restored from a "
+            "backup, say), give up what the flash has of it with --discard-dirty %s",
+            name, volume->volume.description, name, name);
+}
+
 static int match_record(struct cache *cache, struct cache_volume *volume, char *why,
                         size_t why_bytes)
 {
     const struct backing_info *info = backing_info(volume->volume.backing);
+    enum backing_identity store = BACKING_SAME;
     bool is_new;
     int error;
 
@@ -123,17 +146,19 @@ static int match_record(struct cache *cache, struct cache_volume *volume, char *
                  volume->volume.name, (unsigned long long)volume->record->bytes,
                  (unsigned long long)info->bytes);
         return -EINVAL;
-    } else if (memcmp(volume->record->backing_identity, info->identity, 16) != 0 &&
-               !(volume->force & ATTACH_TRUST)) {
-        snprintf(why, why_bytes,
-                 "volume \"%s\": its backing store has another name than last time, %s: if it is "
-                 "the same store, start once with --trust-flash %s",
-                 volume->volume.name, volume->volume.description, volume->volume.name);
+    }
+    if (!is_new)
+        store = backing_identity_compare(volume->record->backing_identity, info->identity,
+                                         volume->volume.description);
+    if (store != BACKING_SAME && volume->force == 0) {
+        say_other_store(volume, store, why, why_bytes);
         return -EINVAL;
     }
     error = cache_attach_check(cache, volume, is_new, why, why_bytes);
     if (error)
         return error;
+    if (store != BACKING_SAME && !(volume->force & ATTACH_TRUST))
+        cache_attach_discard(volume);
     memcpy(volume->record->backing_identity, info->identity, 16);
     volume->record->bytes = info->bytes;
     volume->record->mode = volume->volume.mode;

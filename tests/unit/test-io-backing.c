@@ -17,6 +17,7 @@
 
 #include "common/clock.h"
 #include "engine/format.h"
+#include "io/backing-identity.h"
 #include "tests/unit/io-cores.h"
 
 static char directory[64], image[80], socket_path[80], uri[128];
@@ -301,6 +302,36 @@ END_TEST
 
 /* ---- NBD ---------------------------------------------------------------------------------- */
 
+START_TEST(identity_is_of_the_store)
+{
+    uint8_t before[BACKING_IDENTITY_BYTES], now[BACKING_IDENTITY_BYTES];
+    int fd;
+
+    make_image(4096);
+    fd = open(image, O_RDONLY);
+    ck_assert_int_ge(fd, 0);
+    backing_identify(before, "a", -1);
+    backing_identify(now, "a", -1);
+    ck_assert_int_eq(backing_identity_compare(before, now, "a"), BACKING_SAME);
+    backing_identify(now, "b", -1);
+    ck_assert_int_eq(backing_identity_compare(before, now, "b"), BACKING_RENAMED);
+    /* What was not known cannot have changed. */
+    backing_identify(now, "a", fd);
+    ck_assert_int_eq(backing_identity_compare(before, now, "a"), BACKING_SAME);
+    /* Of the version that hashed the name twice. */
+    memcpy(before + 8, "\x40\x75\xae\xe6\x20\xe3\x74\x13", 8);
+    ck_assert_int_eq(backing_identity_compare(before, now, "a"), BACKING_SAME);
+    memset(before + 8, 1, 8);
+    memset(now + 8, 2, 8);
+    ck_assert_int_eq(backing_identity_compare(before, now, "a"), BACKING_REPLACED);
+    memset(now + 8, 1, 8);
+    backing_identify(before, "b", -1);
+    memset(before + 8, 1, 8);
+    ck_assert_int_eq(backing_identity_compare(before, now, "a"), BACKING_SAME);
+    close(fd);
+}
+END_TEST
+
 START_TEST(nbd)
 {
     make_image((8 << 20) + 1536);
@@ -552,6 +583,7 @@ int main(void)
     tcase_add_test(cases, file_is_locked);
     tcase_add_test(cases, file_that_is_missing_or_no_file);
     tcase_add_test(cases, file_that_shrank_gives_errors);
+    tcase_add_test(cases, identity_is_of_the_store);
     tcase_add_test(cases, nbd);
     tcase_add_test(cases, nbd_with_limits);
     tcase_add_test(cases, nbd_that_is_not_there);
