@@ -80,6 +80,8 @@ int membership_attach(struct service *service, const struct config_volume *const
         if (error)
             take_back(service, volumes, count);
     }
+    if (!error)
+        service_set_unnamed(service);
     for (unsigned i = 0; i < count && !error; i++)
         transition_begin(service->transitions, volume_find(service->cache, volumes[i]->name),
                          MODE_WRITE_BACK);

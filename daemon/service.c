@@ -124,6 +124,17 @@ const struct config_volume *service_volume_config(const struct service *service,
     return config_volume_find(service->config, name);
 }
 
+void service_set_unnamed(struct service *service)
+{
+    const struct config *config = service->config;
+    const char *first = NULL;
+
+    for (unsigned i = 0; i < config->volume_count && first == NULL; i++)
+        if (config->volumes[i].nbd)
+            first = config->volumes[i].name;
+    volume_set_unnamed(service->cache, first);
+}
+
 bool service_keep(struct service *service, const char *name, struct config *config)
 {
     struct service_extra *extra = malloc(sizeof(*extra));
@@ -158,6 +169,7 @@ void service_replace(struct service *service, struct config *config)
     cache_hold_alone(service->cache);
     service->config = service->reloaded = config;
     service->extra = NULL;
+    service_set_unnamed(service);
     cache_release(service->cache);
     extra_free(extra);
     config_free(old);

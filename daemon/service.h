@@ -81,6 +81,10 @@ bool service_keep(struct service *service, const char *name, struct config *conf
 /* From now on all volumes' configuration is in `config`, which is taken over. */
 void service_replace(struct service *service, struct config *config);
 
+/* The first volume of the configuration that is exported is the one without a name, if it is in
+ * service. */
+void service_set_unnamed(struct service *service);
+
 /* What the server is told of limits. */
 struct nbd_limits service_nbd_limits(const struct config_nbd *from);
 struct nbd_tls_config service_nbd_tls(const struct config_nbd *from); /* its texts are borrowed */

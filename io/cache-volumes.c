@@ -24,6 +24,14 @@ struct volume *volume_find(struct cache *cache, const char *name)
     return NULL;
 }
 
+void volume_set_unnamed(struct cache *cache, const char *name)
+{
+    struct volume *volume;
+
+    for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++)
+        atomic_store(&volume->unnamed, name != NULL && strcmp(volume->name, name) == 0);
+}
+
 /* Write-back goes to the backing store itself only for large zeroing; the other modes leave each
  * write in its cache, too, and what happens to be dirty takes the log. */
 bool volume_is_volatile(struct volume *volume)
@@ -303,6 +311,12 @@ int cache_volumes_open(struct cache *cache, const struct cache_config *config, c
     if (!error && !cache_volumes_publish(cache)) {
         snprintf(why, why_bytes, "out of memory");
         error = -ENOMEM;
+    }
+    for (unsigned i = 0; i < config->volume_count && !error; i++) {
+        if (!config->volumes[i].nbd)
+            continue;
+        volume_set_unnamed(cache, config->volumes[i].name);
+        break;
     }
     return error;
 }

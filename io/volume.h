@@ -19,9 +19,10 @@ struct volume {
     _Atomic(uint8_t) mode; /* enum volume_mode; may change at any time */
     uint8_t destage;       /* enum destage_order */
     bool read_only;
-    bool nbd;       /* exported over NBD */
-    int ublk;       /* device number, or -1 */
-    uint64_t bytes; /* exact size of the export */
+    bool nbd;            /* exported over NBD */
+    atomic_bool unnamed; /* and the one that a client gets who gives no name */
+    int ublk;            /* device number, or -1 */
+    uint64_t bytes;      /* exact size of the export */
     /* CLOCK_MONOTONIC: until then what reads miss does not enter the cache; 0: it does. */
     atomic_uint_fast64_t fill_paused_until_ns;
     _Atomic(uint64_t) sequential_cutoff_bytes; /* 0: off; may change at any time */
@@ -65,9 +66,12 @@ bool volume_is_volatile(struct volume *volume);
 /* What tells this volume on this flash from any other: 16 bytes, valid as long as the cache. */
 const uint8_t *volume_uuid(struct volume *volume);
 
+/* The one of this name is `unnamed`, and no other; NULL: none. */
+struct cache;
+void volume_set_unnamed(struct cache *cache, const char *name);
+
 /* Volumes come and go, but what one points to stays until the cache is closed, if not its backing
  * store (cache_hold).  Any thread; what is counted may change from one call to the next. */
-struct cache;
 struct volume *volume_find(struct cache *cache, const char *name); /* "" is the first; NULL: none */
 unsigned volume_count(struct cache *cache);
 

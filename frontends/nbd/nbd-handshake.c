@@ -66,7 +66,8 @@ static size_t text_bytes(const char *text, size_t size)
     return strnlen(text, size - 1);
 }
 
-/* The exported volume of that name, or the first one for the empty name; NULL: none. */
+/* The exported volume of that name; NULL: none.  The empty name is that of one volume, and while that
+ * is away of none: a client that connects again must not get another one's data. */
 static struct volume *find_export(struct cache *cache, const unsigned char *name, size_t bytes)
 {
     struct volume *volume;
@@ -74,8 +75,9 @@ static struct volume *find_export(struct cache *cache, const unsigned char *name
     for (unsigned i = 0; (volume = volume_at(cache, i)) != NULL; i++) {
         if (!volume->nbd || atomic_load(&volume->leaving))
             continue;
-        if (bytes == 0 || (text_bytes(volume->name, sizeof(volume->name)) == bytes &&
-                           memcmp(volume->name, name, bytes) == 0))
+        if (bytes == 0 ? atomic_load(&volume->unnamed)
+                       : text_bytes(volume->name, sizeof(volume->name)) == bytes &&
+                             memcmp(volume->name, name, bytes) == 0)
             return volume;
     }
     return NULL;

@@ -43,6 +43,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         if (i % 2)
             memset(volumes[i].description, 'D', i == 3 ? sizeof(volumes[i].description) - 1 : 5);
     }
+    volumes[0].unnamed = true;
     return 0;
 }
 

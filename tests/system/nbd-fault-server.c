@@ -58,7 +58,7 @@ struct waiting {
     bool held;
 };
 
-static struct volume volume = {.name = "fault", .nbd = true};
+static struct volume volume = {.name = "fault", .nbd = true, .unnamed = true};
 static int file = -1;
 static unsigned char *memory;  /* of the file: shared, or private with --volatile */
 static unsigned char *unsaved; /* by block, with --volatile */

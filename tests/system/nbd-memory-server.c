@@ -33,7 +33,11 @@
 #define CORES_MAX    16u
 
 static struct volume volumes[VOLUMES] = {
-    {.name = "memory", .description = "bytes in memory", .bytes = MEMORY_BYTES, .nbd = true},
+    {.name = "memory",
+     .description = "bytes in memory",
+     .bytes = MEMORY_BYTES,
+     .nbd = true,
+     .unnamed = true},
     {.name = "odd", .bytes = 12345, .nbd = true},
     {.name = "read-only", .bytes = MEMORY_BYTES, .nbd = true, .read_only = true},
     {.name = "broken", .bytes = MEMORY_BYTES, .nbd = true},

@@ -158,6 +158,25 @@ blkcachectl flush --wait >/dev/null
 stop_daemon
 cmp -n $((2 << 20)) "$tmpdir/d" <(tr '\0' '\004' </dev/zero | head -c 2M) || fail "d is not complete"
 
+# ---- the export without a name is never another volume
+
+# unnamed: the size of what a client gets who names nothing.
+unnamed() {
+    nbdinfo --size "$(nbd_uri '')" 2>/dev/null || echo none
+}
+truncate -s 33M "$tmpdir/first"
+write_config "name = \"first\"; backing = \"$tmpdir/first\";" "${volumes[@]}"
+start_daemon
+[ "$(unnamed)" = $((33 << 20)) ] || fail "the first volume is not the one without a name"
+detach_when_free first >/dev/null || fail "detach"
+[ "$(unnamed)" = none ] || fail "another volume took the place of the first one"
+blkcachectl attach first >/dev/null
+[ "$(unnamed)" = $((33 << 20)) ] || fail "the first volume is not the one without a name again"
+write_config "${volumes[@]}" "name = \"first\"; backing = \"$tmpdir/first\";"
+blkcachectl reload >/dev/null
+[ "$(unnamed)" = $((32 << 20)) ] || fail "a reload did not change which one is the first"
+stop_daemon
+
 # ---- ordered ones: their places are used again, too
 
 truncate -s 8M "$tmpdir/e"

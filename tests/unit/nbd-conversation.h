@@ -276,7 +276,7 @@ static inline void setup(void)
     strcpy(volumes[1].name, "db");
     strcpy(volumes[1].description, "the database");
     volumes[1].bytes = 123456789;
-    volumes[1].nbd = true;
+    volumes[1].nbd = volumes[1].unnamed = true;
     strcpy(volumes[2].name, "archive");
     volumes[2].bytes = UINT64_C(1) << 45;
     volumes[2].nbd = true;
