@@ -12,6 +12,7 @@
 #include "daemon/control-change.h"
 #include "daemon/control-status.h"
 #include "daemon/events.h"
+#include "daemon/stuck.h"
 
 /* Counters of the engine only go up; a reset is remembered here and taken off. */
 struct control_baseline {
@@ -154,19 +155,23 @@ static json_t *answer_stats(struct control_verbs *verbs, const json_t *request)
 static json_t *answer_flush(struct control_verbs *verbs, const json_t *request)
 {
     struct cache *cache = verbs->service->cache;
+    json_t *refusal, *reason;
     struct volume *volume;
+    double patience;
     uint16_t id;
-    json_t *refusal;
 
     if (!control_volume_of(verbs, request, "flush", &volume, &refusal))
         return refusal;
     id = volume != NULL ? volume->id : VOLUME_ALL;
     cache_destage_all(cache, id);
-    return control_success(
-        json_pack("{s:I, s:I, s:I}", "dirty_bytes",
-                  (json_int_t)(cache_dirty_blocks(cache, id) << BLOCK_SHIFT), "lost_bytes",
-                  (json_int_t)(cache_lost_blocks(cache, id) << BLOCK_SHIFT), "unreadable_bytes",
-                  (json_int_t)(cache_unreadable_blocks(cache, id) << BLOCK_SHIFT)));
+    reason = volume != NULL ? stuck_json(cache, volume) : stuck_any_json(cache, &patience);
+    if (volume != NULL)
+        patience = stuck_patience(volume);
+    return control_success(json_pack(
+        "{s:o, s:f, s:I, s:I, s:I}", "reason", reason, "patience_seconds", patience, "dirty_bytes",
+        (json_int_t)(cache_dirty_blocks(cache, id) << BLOCK_SHIFT), "lost_bytes",
+        (json_int_t)(cache_lost_blocks(cache, id) << BLOCK_SHIFT), "unreadable_bytes",
+        (json_int_t)(cache_unreadable_blocks(cache, id) << BLOCK_SHIFT)));
 }
 
 /* ---- the others ----------------------------------------------------------------------------- */

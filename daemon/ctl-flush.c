@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "common/size.h"
 #include "daemon/ctl-client.h"
 #include "daemon/progress.h"
@@ -14,6 +15,8 @@
 struct flush {
     const char *volume; /* NULL: all */
     bool wait;
+    char reason[512]; /* why they do not get to the backing store; "": they do */
+    double patience;  /* seconds without progress, while there is a reason */
     /* Bytes that are dirty and, without hope, cannot be read from flash; or could not be read when
      * it was tried last. */
     uint64_t lost, unreadable;
@@ -40,6 +43,7 @@ static bool parse(struct ctl *ctl, const struct ctl_verb *verb, int argc, char *
 static enum ctl_exit ask(struct ctl_client *client, struct flush *flush, uint64_t *dirty)
 {
     json_t *request = json_pack("{s:s}", "verb", "flush"), *answer;
+    const char *reason;
     enum ctl_exit failed;
 
     if (flush->volume != NULL)
@@ -50,17 +54,20 @@ static enum ctl_exit ask(struct ctl_client *client, struct flush *flush, uint64_
     *dirty = (uint64_t)json_integer_value(json_object_get(answer, "dirty_bytes"));
     flush->lost = (uint64_t)json_integer_value(json_object_get(answer, "lost_bytes"));
     flush->unreadable = (uint64_t)json_integer_value(json_object_get(answer, "unreadable_bytes"));
+    flush->patience = json_number_value(json_object_get(answer, "patience_seconds"));
+    reason = json_string_value(json_object_get(answer, "reason"));
+    snprintf(flush->reason, sizeof(flush->reason), "%s", reason != NULL ? reason : "");
     json_decref(answer);
     return CTL_DONE;
 }
 
-/* Until nothing is dirty, what is written meanwhile included. */
+/* Until nothing is dirty, what is written meanwhile included; or until it does not get on. */
 static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client,
                                 struct flush *flush, uint64_t *dirty)
 {
     const struct timespec pause = {.tv_nsec = POLL_NS};
     enum ctl_exit failed = CTL_DONE;
-    uint64_t most = *dirty;
+    uint64_t most = *dirty, least = *dirty, progress_ns = clock_ns();
     unsigned stuck = 0;
     struct progress progress;
 
@@ -70,11 +77,45 @@ static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client
         failed = ask(client, flush, dirty);
         if (*dirty > most)
             most = *dirty;
+        if (*dirty < least || flush->reason[0] == '\0')
+            progress_ns = clock_ns();
+        if (*dirty < least)
+            least = *dirty;
+        if ((double)(clock_ns() - progress_ns) / 1e9 > flush->patience)
+            break;
         stuck = *dirty <= flush->lost + flush->unreadable ? stuck + 1 : 0;
         progress_bytes(&progress, most - *dirty, most);
     }
     progress_end(&progress);
     return failed;
+}
+
+/* Asks for it and, if so told, waits for its end; *asked and *dirty are what was and is dirty. */
+static enum ctl_exit flush_do(const struct ctl *ctl, struct ctl_client *client, const char *what,
+                              struct flush *flush, uint64_t *asked, uint64_t *dirty)
+{
+    enum ctl_exit failed = ask(client, flush, dirty);
+    char size[SIZE_TEXT_BYTES];
+
+    *asked = *dirty;
+    if (failed || !flush->wait)
+        return failed;
+    failed = wait_clean(ctl, client, flush, dirty);
+    if (failed)
+        return failed;
+    if (*dirty > flush->lost + flush->unreadable)
+        return ctl_fail(what,
+                        "%s are not written back: %s; they are safe on flash, and it goes on in "
+                        "the background",
+                        size_print_human(size, *dirty), flush->reason);
+    if (*dirty > 0)
+        flush->lost += flush->unreadable;
+    if (flush->lost > 0)
+        return ctl_fail(what,
+                        "%s of dirty data cannot be read from flash; the rest is written back. The "
+                        "log names the blocks; writing them again, or restoring them, ends this",
+                        size_print_human(size, flush->lost));
+    return CTL_DONE;
 }
 
 enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
@@ -90,20 +131,10 @@ enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
     failed = ctl_connect(ctl, &client);
     if (failed)
         return failed;
-    failed = ask(&client, &flush, &dirty);
-    asked = dirty;
-    if (!failed && flush.wait)
-        failed = wait_clean(ctl, &client, &flush, &dirty);
+    failed = flush_do(ctl, &client, "flush", &flush, &asked, &dirty);
     ctl_disconnect(&client);
     if (failed)
         return failed;
-    if (flush.wait && dirty > 0)
-        flush.lost += flush.unreadable;
-    if (flush.wait && flush.lost > 0)
-        return ctl_fail("flush",
-                        "%s of dirty data cannot be read from flash; the rest is written back. The "
-                        "log names the blocks; writing them again, or restoring them, ends this",
-                        size_print_human(size, flush.lost));
     if (ctl->json)
         return ctl_print_json(json_pack("{s:I, s:I}", "dirty_bytes_before", (json_int_t)asked,
                                         "dirty_bytes", (json_int_t)dirty));
@@ -118,7 +149,9 @@ enum ctl_exit ctl_flush_run(struct ctl *ctl, const struct ctl_verb *verb, int ar
 enum ctl_exit ctl_shutdown_run(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
 {
     static const struct option options[] = {{"flush", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    struct flush wait = {.wait = true};
     struct ctl_client client;
+    uint64_t asked, dirty;
     enum ctl_exit failed;
     json_t *answer;
     bool flush = false;
@@ -134,6 +167,13 @@ enum ctl_exit ctl_shutdown_run(struct ctl *ctl, const struct ctl_verb *verb, int
     failed = ctl_connect(ctl, &client);
     if (failed)
         return failed;
+    /* What is not written back keeps it running; only what is written meanwhile is left to it then. */
+    if (flush)
+        failed = flush_do(ctl, &client, "shutdown", &wait, &asked, &dirty);
+    if (failed) {
+        ctl_disconnect(&client);
+        return failed;
+    }
     /* The answer comes when it has stopped. */
     failed = ctl_ask(&client, json_pack("{s:s, s:b}", "verb", "shutdown", "flush", (int)flush), 0,
                      &answer);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "common/size.h"
 #include "daemon/ctl-client.h"
 #include "daemon/progress.h"
@@ -11,7 +12,7 @@
 
 #define POLL_NS 50000000
 
-/* Until no transition is under way; *answer, which is replaced, says so. */
+/* Until no transition is under way; *answer, which is replaced, says so.  Or until it does not get on. */
 static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, const char *volume,
                               json_t **answer)
 {
@@ -19,18 +20,38 @@ static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, 
     enum ctl_exit failed = CTL_DONE;
     struct progress progress;
     const json_t *at;
+    char what[160];
+
+    uint64_t least = UINT64_MAX, progress_ns = clock_ns();
+    char why[512] = "";
 
     progress_begin(&progress, "writing back", ctl->terminal);
     while (!failed && json_is_object(at = json_object_get(*answer, "transition"))) {
         progress_bytes(&progress, ctl_number(at, "begun_bytes") - ctl_number(at, "left_bytes"),
                        ctl_number(at, "begun_bytes"));
+        if (ctl_number(at, "left_bytes") < least || !json_is_string(json_object_get(at, "reason")))
+            progress_ns = clock_ns();
+        if (ctl_number(at, "left_bytes") < least)
+            least = ctl_number(at, "left_bytes");
+        if ((double)(clock_ns() - progress_ns) / 1e9 >
+            json_number_value(json_object_get(at, "patience_seconds"))) {
+            snprintf(why, sizeof(why), "%s is not in force yet: %s", ctl_text(at, "to"),
+                     ctl_text(at, "reason"));
+            break;
+        }
         nanosleep(&pause, NULL);
         json_decref(*answer);
         failed = ctl_ask(client, json_pack("{s:s, s:s}", "verb", "set", "volume", volume),
                          CTL_ANSWER_SECONDS, answer);
     }
     progress_end(&progress);
-    return failed;
+    if (failed || why[0] == '\0')
+        return failed;
+    json_decref(*answer);
+    *answer = NULL;
+    snprintf(what, sizeof(what), "set %s", volume);
+    return ctl_fail(what, "%s; it goes on in the background, and \"blkcachectl status\" shows it",
+                    why);
 }
 
 static void print_keys(json_t *keys)

@@ -10,7 +10,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "io/backing.h"
+#include "daemon/stuck.h"
 
 #define LOOK_NS (NS_PER_S / 10)
 #define PATIENCE \
@@ -180,24 +180,6 @@ uint8_t transition_mode(struct transitions *transitions, const struct volume *vo
     return mode;
 }
 
-/* Why it does not get on. */
-static json_t *reason_json(struct cache *cache, const struct volume *volume)
-{
-    uint64_t lost = cache_lost_blocks(cache, volume->id);
-    uint64_t unreadable = cache_unreadable_blocks(cache, volume->id);
-    char backing[256] = "", text[400];
-
-    backing_state(volume->backing, backing, sizeof(backing));
-    if (cache_backing_fails(cache, volume->id) || strncmp(backing, "up", 2) != 0)
-        snprintf(text, sizeof(text), "the backing store takes no data: %s", backing);
-    else if (lost + unreadable > 0)
-        snprintf(text, sizeof(text), "the flash fails to read %llu dirty blocks",
-                 (unsigned long long)(lost + unreadable));
-    else
-        return json_null();
-    return json_string(text);
-}
-
 json_t *transition_json(struct transitions *transitions, const struct volume *volume)
 {
     const struct transition *at;
@@ -212,12 +194,12 @@ json_t *transition_json(struct transitions *transitions, const struct volume *vo
         return json_null();
     seconds = (double)(clock_ns() - seen.begun_ns) / (double)NS_PER_S;
     done = (double)(seen.begun_bytes - seen.left_bytes);
-    return json_pack("{s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "from", transition_mode_name(seen.from),
-                     "to", transition_mode_name(volume->mode), "seconds", seconds, "left_bytes",
-                     (json_int_t)seen.left_bytes, "begun_bytes", (json_int_t)seen.begun_bytes,
-                     "seconds_left",
-                     done > 0 ? json_real((double)seen.left_bytes * seconds / done) : json_null(),
-                     "reason", reason_json(transitions->cache, volume));
+    return json_pack(
+        "{s:s, s:s, s:f, s:I, s:I, s:o, s:o, s:f}", "from", transition_mode_name(seen.from), "to",
+        transition_mode_name(volume->mode), "seconds", seconds, "left_bytes",
+        (json_int_t)seen.left_bytes, "begun_bytes", (json_int_t)seen.begun_bytes, "seconds_left",
+        done > 0 ? json_real((double)seen.left_bytes * seconds / done) : json_null(), "reason",
+        stuck_json(transitions->cache, volume), "patience_seconds", stuck_patience(volume));
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

@@ -56,6 +56,28 @@ expect "the other volume's state" "$(volume w state)" ok
 [ "$(status .notices.NOTICE_BACKING_ERROR)" -ge 1 ] || fail "no notice"
 grep -q 'warning: the backing store failed a destage write.* volume=v' "$daemon_log" || fail "nothing in the log"
 
+# Who waits for it is told at last, and why.
+blkcachectl set v mode write-through >/dev/null
+waiters=()
+for waiter in "flush v --wait" "shutdown --flush" "set v --wait"; do
+    # shellcheck disable=SC2086
+    timeout 60 "$builddir/blkcachectl" -s "$control_socket" $waiter >/dev/null 2>"$tmpdir/${waiter%% *}.err" &
+    waiters+=($!)
+done
+for waiter in "${waiters[@]}"; do
+    code=0
+    wait "$waiter" || code=$?
+    expect "status of who waits" $code 1
+done
+grep -q '^blkcachectl: flush: .* are not written back: the backing store takes no data: .*Input/output error' \
+    "$tmpdir/flush.err" || fail "$(cat "$tmpdir/flush.err")"
+grep -q '^blkcachectl: shutdown: .* volume "v": the backing store takes no data' "$tmpdir/shutdown.err" ||
+    fail "$(cat "$tmpdir/shutdown.err")"
+grep -q '^blkcachectl: set v: write-through is not in force yet: the backing store takes no data' "$tmpdir/set.err" ||
+    fail "$(cat "$tmpdir/set.err")"
+expect "state after a shutdown that failed" "$(status .state)" running
+blkcachectl set v mode write-back >/dev/null
+
 # A restart in the middle costs nothing.
 kill_daemon
 start_daemon
