@@ -42,6 +42,7 @@
     X(213, -1, 2, 0, -1, "H13", "simulator: a backing flush covers what completed while it ran")  \
     X(313, -1, 2, 0, 2, "H13 I21",                                                                \
       "the same in the engine: fills of what the flush did not cover")                            \
+    X(413, 1, -1, 1, -1, "H13", "simulator: a flash that failed a flush is used further")         \
     X(14, -1, 0, 1, 0, "H14 I24", "rot below the durable mark is taken for a tear")               \
     X(114, -1, 0, 1, 0, "H14 I24", "recovery ignores the echo of a batch whose header is rotten") \
     X(124, -1, 0, 1, -1, "H14 I24", "recovery takes what it cannot read for a gap")               \

@@ -80,6 +80,19 @@ static int introduce(struct cache *cache, struct cache_volume *own)
     return cache_volume_measure(cache, own);
 }
 
+/* Under the superblock's lock. */
+static int superblock_write(struct cache *cache, char *why, size_t why_bytes)
+{
+    int error = superblock_io_commit(&cache->superblock);
+
+    if (cache->superblock.flush_failed)
+        cache_loss_declare(cache);
+    if (error)
+        snprintf(why, why_bytes, "%s: cannot write the superblock: %s", cache->flash_path,
+                 strerror(-error));
+    return error;
+}
+
 /* Durable first, in the state directory, then in both superblocks (I25). */
 static int make_known(struct cache *cache, struct cache_volume **list, unsigned count, char *why,
                       size_t why_bytes)
@@ -95,12 +108,8 @@ static int make_known(struct cache *cache, struct cache_volume **list, unsigned 
     }
     for (unsigned i = 0; i < count && !error; i++)
         error = match(cache, list[i], why, why_bytes);
-    if (!error) {
-        error = superblock_io_commit(&cache->superblock);
-        if (error)
-            snprintf(why, why_bytes, "%s: cannot write the superblock: %s", cache->flash_path,
-                     strerror(-error));
-    }
+    if (!error)
+        error = superblock_write(cache, why, why_bytes);
     if (error && records != NULL)
         records_restore(cache, records);
     pthread_mutex_unlock(&cache->superblock.lock);
@@ -233,22 +242,22 @@ static int make_forgotten(struct cache *cache, struct cache_volume *const *list,
                           char *why, size_t why_bytes)
 {
     struct records *records;
-    int error;
+    int error = 0;
 
     pthread_mutex_lock(&cache->superblock.lock);
     records = records_save(cache);
-    error = records == NULL ? -ENOMEM : 0;
+    if (records == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        error = -ENOMEM;
+    }
     for (unsigned i = 0; i < count && !error; i++)
         memset(list[i]->record, 0, sizeof(*list[i]->record));
     if (!error)
-        error = superblock_io_commit(&cache->superblock);
+        error = superblock_write(cache, why, why_bytes);
     if (error && records != NULL)
         records_restore(cache, records);
     pthread_mutex_unlock(&cache->superblock.lock);
     free(records);
-    if (error)
-        snprintf(why, why_bytes, "%s: cannot write the superblock: %s", cache->flash_path,
-                 strerror(-error));
     return error;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The flushes that coordinators start: of the flash device, and of each volume's backing store. */
+#include <errno.h>
+
 #include "common/log.h"
 #include "io/cache-private.h"
 
@@ -10,6 +12,9 @@ static void flash_flushed(struct core *core, struct core_op *op, int32_t result,
     struct cache *cache = container_of(op, struct cache, flush_op);
 
     (void)cqe_flags;
+    /* What an earlier one dropped, none brings back. */
+    if (result >= 0 && atomic_load(&cache->flash_state) != CACHE_FLASH_OK)
+        result = -EIO;
     flush_ended(core, &cache->flush, result < 0 ? result : 0);
 }
 
@@ -34,10 +39,11 @@ static void end_flash(struct core *core, struct flush_coordinator *coordinator, 
 
     (void)core;
     if (result != 0) {
-        log_error("the flash device failed a flush: what clients wrote since the last one may be "
-                  "lost at a power failure; replace the device",
-                  LOG_STR("flash", cache->flash_path), LOG_ERRNO(result));
-        cache_loss_suspect(cache);
+        if (atomic_load(&cache->flash_state) == CACHE_FLASH_OK)
+            log_error("the flash device failed a flush: it may have dropped what was written since "
+                      "the last one, and is not used any more",
+                      LOG_STR("flash", cache->flash_path), LOG_ERRNO(result));
+        cache_loss_declare(cache);
         return;
     }
     for (unsigned i = 0; i < cache->shard_count; i++)

@@ -28,14 +28,6 @@ void cache_loss_declare(struct cache *cache)
     pthread_mutex_unlock(&cache->lock);
 }
 
-void cache_loss_suspect(struct cache *cache)
-{
-    atomic_store(&cache->flash_suspect, true);
-    pthread_mutex_lock(&cache->lock);
-    pthread_cond_broadcast(&cache->changed);
-    pthread_mutex_unlock(&cache->lock);
-}
-
 /* Sleeps; true: the cache stops. */
 static bool stops_within(struct cache *cache, uint64_t ms)
 {
@@ -51,33 +43,13 @@ static bool stops_within(struct cache *cache, uint64_t ms)
     return stops;
 }
 
-/* The superblock is written again as it is, in both copies. */
-static void examine(struct cache *cache)
-{
-    int error;
-
-    pthread_mutex_lock(&cache->superblock.lock);
-    error = superblock_io_commit(&cache->superblock);
-    pthread_mutex_unlock(&cache->superblock.lock);
-    if (error)
-        cache_loss_declare(cache);
-    atomic_store(&cache->flash_suspect, false);
-}
-
 static bool wait_for_loss(struct cache *cache)
 {
     bool lost;
 
     pthread_mutex_lock(&cache->lock);
-    while (!cache->loss_stop && atomic_load(&cache->flash_state) != CACHE_FLASH_FAILED) {
-        if (atomic_load(&cache->flash_suspect)) {
-            pthread_mutex_unlock(&cache->lock);
-            examine(cache);
-            pthread_mutex_lock(&cache->lock);
-        } else {
-            pthread_cond_wait(&cache->changed, &cache->lock);
-        }
-    }
+    while (!cache->loss_stop && atomic_load(&cache->flash_state) != CACHE_FLASH_FAILED)
+        pthread_cond_wait(&cache->changed, &cache->lock);
     lost = !cache->loss_stop;
     pthread_mutex_unlock(&cache->lock);
     return lost;

@@ -91,8 +91,7 @@ struct cache {
     struct cache_notice notices[CACHE_NOTICES];
 
     /* Loss of the flash: cache-loss.c. */
-    atomic_int flash_state;    /* enum cache_flash_state */
-    atomic_bool flash_suspect; /* a flush failed: is the device there at all? */
+    atomic_int flash_state; /* enum cache_flash_state */
     pthread_t loss_thread;
     bool loss_started, loss_stop; /* loss_stop: under `lock` */
 
@@ -176,7 +175,6 @@ int cache_flush_backings(struct cache *cache, struct cache_volume *const *volume
 int cache_loss_start(struct cache *cache);
 void cache_loss_stop(struct cache *cache);
 void cache_loss_declare(struct cache *cache); /* any thread */
-void cache_loss_suspect(struct cache *cache); /* any thread: looks whether it can be written */
 
 /* After recovery: forgets volumes that are not configured any more and have no dirty block. */
 void cache_volumes_prune(struct cache *cache);

@@ -19,17 +19,10 @@ static void flush_later(struct request *request);
 static void flush_again(struct core *core, struct core_timer *timer)
 {
     struct request *request = container_of(timer, struct request, flush_timer);
-    const struct cache *cache = core_cache(core);
 
-    if (request->flash_failed && flash_in_use(cache) && atomic_load(&cache->flash_suspect)) {
-        flush_later(request);
-    } else if (request->flash_failed && flash_in_use(cache)) {
-        request->error = -EIO; /* it works, but what the flush was to keep may be lost */
-        request_finish(request);
-    } else {
-        request->flash_failed = false;
-        request_flush_start(request);
-    }
+    (void)core;
+    request->flash_failed = false;
+    request_flush_start(request);
 }
 
 /* The flash failed, or that is being found out, and the volume is not in pass-through yet: what is

@@ -29,7 +29,11 @@ static int write_copy(struct superblock_io *io, unsigned copy)
         return -errno;
     if ((size_t)bytes != sizeof(*io->block))
         return -EIO;
-    return fdatasync(io->device->fd) == 0 ? 0 : -errno;
+    if (fdatasync(io->device->fd) != 0) {
+        io->flush_failed = true;
+        return -errno;
+    }
+    return 0;
 }
 
 /* The second copy is where the first one says, or at the end of the device when the first is bad:

@@ -16,6 +16,7 @@ struct superblock_io {
     unsigned current;          /* copy that holds what was last durable */
     _Atomic uint64_t sequence; /* of that copy; any thread may read it */
     bool lost;                 /* the device is not to be written any more */
+    bool flush_failed;         /* it may have dropped what anybody wrote there */
     pthread_mutex_t lock;      /* of the content, once the cores run */
 };
 

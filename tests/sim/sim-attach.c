@@ -442,6 +442,20 @@ void sim_attach_lost(struct sim_world *world)
     wake(world);
 }
 
+void sim_attach_flush_failed(struct sim_world *world)
+{
+    if (world->phase >= PHASE_SERVE)
+        world->attach.cache_lost |= world->config.flash.flush_drops_percent > 0;
+    if (!MUTANT(413))
+        sim_attach_lost(world);
+}
+
+void sim_attach_flush_prepare(const struct sim_world *world, struct disk_io *io)
+{
+    disk_io_prepare(io, DISK_FLUSH, 0, NULL, 0);
+    io->drops_nothing = world->phase < PHASE_SERVE;
+}
+
 static bool settled(struct sim_world *world)
 {
     for (uint32_t i = 0; i < world->config.shards; i++)

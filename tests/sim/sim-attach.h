@@ -62,6 +62,11 @@ int sim_attach_finish(struct sim_world *world);
 void sim_attach_stopped(struct sim_world *world);
 
 void sim_attach_lost(struct sim_world *world); /* NOTICE_FLASH_FAILED */
+/* A flush of the flash failed, and may have dropped what it was to make durable: while the cache serves, that is
+ * the end of the flash. */
+void sim_attach_flush_failed(struct sim_world *world);
+/* Before, it drops nothing: nobody could miss it; the start is refused, and tried again. */
+void sim_attach_flush_prepare(const struct sim_world *world, struct disk_io *io);
 /* A FLUSH that must wait until it is decided what its volume can promise. */
 bool sim_attach_flush_waits(struct sim_world *world, struct sim_request *request);
 /* Nothing that is only on the lost flash is touched, and there is no fault any more. */

@@ -79,6 +79,8 @@ static void commit_done(struct disk_io *io, int result)
         boot->current = !boot->current;
         boot->sequence = boot->superblock.sequence;
     }
+    if (result != 0 && io->op == DISK_FLUSH)
+        sim_attach_flush_failed(world);
     if (result != 0 || boot->commit_step == COMMIT_FLUSH_SECOND ||
         (boot->commit_step == COMMIT_FLUSH && MUTANT(225))) {
         commit_ended(world, result);
@@ -100,7 +102,7 @@ static void commit_io(struct sim_world *world)
         disk_io_prepare(&boot->io, DISK_WRITE, superblock_offset(&boot->superblock, copy),
                         &boot->copies[copy], SUPERBLOCK_BYTES);
     } else {
-        disk_io_prepare(&boot->io, DISK_FLUSH, 0, NULL, 0);
+        sim_attach_flush_prepare(world, &boot->io);
     }
     boot->io.done = commit_done;
     disk_submit(world->flash, &boot->io, world->now_ns);

@@ -231,6 +231,17 @@ static void choose_drops(struct sim_config *config, uint64_t seed)
     }
 }
 
+/* A flash whose flush fails is given up: what the flush dropped must not be believed durable. */
+static void choose_flash_drops(struct sim_config *config, uint64_t seed)
+{
+    struct sim_random random = sim_random_stream(seed, 15);
+
+    if (!config->faults.loss || !config->flash.write_cache || sim_random_percent(&random, 80))
+        return;
+    config->flash.flush_drops_percent = PICK(&random, 20, 100);
+    config->flash.flush_error_ppm = PICK(&random, 2000, 20000, 200000);
+}
+
 static void choose_shares(struct sim_config *config, uint64_t seed)
 {
     struct sim_random random = sim_random_stream(seed, 9);
@@ -336,5 +347,6 @@ void sim_config_choose(struct sim_config *config, uint64_t seed, const struct si
     choose_drops(config, seed);
     choose_cycle(config, seed, choice);
     choose_pins(config, seed);
+    choose_flash_drops(config, seed);
     choose_wrong_reads(config, seed);
 }

@@ -138,7 +138,7 @@ void disk_io_prepare(struct disk_io *io, enum disk_op op, uint64_t offset, void 
                      uint64_t length)
 {
     io->op = (uint8_t)op;
-    io->fua = false;
+    io->fua = io->drops_nothing = false;
     io->offset = offset;
     io->length = length;
     io->single = (struct iovec){data, length};
@@ -349,7 +349,7 @@ bool disk_run_one(struct disk *disk, uint64_t now_ns)
     case DISK_FLUSH:
         if (io->result == 0)
             image_flush(disk->image, io->flush_mark);
-        else if (disk->traits.flush_drops_percent > 0 && !io->unreached)
+        else if (disk->traits.flush_drops_percent > 0 && !io->unreached && !io->drops_nothing)
             disk->stats.dropped += image_drop(disk->image, io->flush_mark,
                                               disk->traits.flush_drops_percent, &disk->random);
         break;

@@ -38,8 +38,9 @@ struct disk_io {
     /* Set by the caller, who keeps it and all memory it names until done(). */
     uint8_t op;
     bool fua;
-    uint64_t offset; /* multiple of 512, as is the length */
-    uint64_t length; /* the sum of the vectors */
+    bool drops_nothing; /* a flush, when it fails */
+    uint64_t offset;    /* multiple of 512, as is the length */
+    uint64_t length;    /* the sum of the vectors */
     const struct iovec *iov;
     uint32_t iov_count;
     void (*done)(struct disk_io *io, int result);

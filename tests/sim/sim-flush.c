@@ -3,7 +3,8 @@
  * One flush coordinator per device (C9): whoever asks joins the first device flush that starts
  * after it asked.  Flushes of the flash device are bracketed for every shard, so that each knows
  * which of its records are durable.  A flush that failed may have dropped what anybody wrote before
- * it, and the next succeeds: each party is told once (io/flush.c).
+ * it, and the next succeeds: of a backing store, each party is told once (io/flush.c); a flash is
+ * not used any more.
  */
 #include <errno.h>
 
@@ -33,7 +34,10 @@ static void start(struct sim_flusher *flusher)
         flusher->backing_writes = world->volumes[flusher->device - 1].backing_writes;
     }
     sim_trace_note(&world->trace, TRACE_FLUSH, flusher->device, 1, 0);
-    disk_io_prepare(&flusher->io, DISK_FLUSH, 0, NULL, 0);
+    if (flusher->device == 0)
+        sim_attach_flush_prepare(world, &flusher->io);
+    else
+        disk_io_prepare(&flusher->io, DISK_FLUSH, 0, NULL, 0);
     flusher->io.done = flush_done;
     disk_submit(flusher->disk, &flusher->io, world->now_ns);
 }
@@ -60,13 +64,16 @@ static void tell(struct sim_flusher *flusher, struct sim_flush_waiter *first, in
 
 static void failed(struct sim_flusher *flusher)
 {
-    flusher->failures++;
-    if (flusher->device != 0) {
-        struct sim_volume *volume = &flusher->world->volumes[flusher->device - 1];
+    struct sim_volume *volume;
 
-        if (volume->backing_writes == volume->backing_flushed)
-            volume->clients.failures = flusher->failures; /* had nothing to lose */
+    flusher->failures++;
+    if (flusher->device == 0) {
+        sim_attach_flush_failed(flusher->world);
+        return;
     }
+    volume = &flusher->world->volumes[flusher->device - 1];
+    if (volume->backing_writes == volume->backing_flushed)
+        volume->clients.failures = flusher->failures; /* had nothing to lose */
 }
 
 static void flush_done(struct disk_io *io, int result)
@@ -76,6 +83,8 @@ static void flush_done(struct disk_io *io, int result)
     struct sim_flush_waiter *waiter = flusher->joined;
 
     sim_trace_note(&world->trace, TRACE_FLUSH, flusher->device, 0, (uint64_t)(int64_t)result);
+    if (flusher->device == 0 && world->attach.loss != LOSS_NONE)
+        result = -EIO; /* what an earlier one dropped, none brings back */
     if (result == 0 && flusher->device != 0)
         world->volumes[flusher->device - 1].backing_flushed =
             MUTANT(213) ? world->volumes[flusher->device - 1].backing_writes
