@@ -39,6 +39,13 @@ static const struct config_key *key_of(const struct service *service, const char
             continue;
         if (settings_may_change(key))
             return key;
+        if (strncmp(name, "share_", 6) == 0) {
+            snprintf(why, WHY_BYTES,
+                     "%s depends on the other volumes' shares; change it in %s, then: blkcachectl "
+                     "reload",
+                     name, service->config_path);
+            return NULL;
+        }
         snprintf(why, WHY_BYTES,
                  "%s cannot change while the volume is in use; change it in %s, then: blkcachectl "
                  "detach %s, and blkcachectl attach %s",

@@ -305,6 +305,9 @@ enum ctl_exit ctl_dump_run(struct ctl *ctl, const struct ctl_verb *verb, int arg
 
     if (!parse(ctl, verb, argc, argv, &only))
         return CTL_USAGE;
+    if (ctl->json)
+        return ctl_misused(verb,
+                           "it is for people, without --json; \"check --json\" is for programs");
     snprintf(what, sizeof(what), "dump %s", argv[optind]);
     if (image_open(&image, argv[optind], false, why) != 0)
         return ctl_fail(what, "%s", why);

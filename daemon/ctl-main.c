@@ -65,7 +65,7 @@ static enum ctl_exit help(void)
          "  -s, --socket SOCKET   where the daemon listens; default " CTL_SOCKET_DEFAULT "\n"
          "      --json            print JSON, for programs\n"
          "      --version         print the version\n"
-         "      --help            print this\n"
+         "      --help            print this; behind a verb, how it is used\n"
          "\n"
          "Verbs for a running daemon:");
     help_group(false);
@@ -109,11 +109,28 @@ static enum ctl_exit told(const char *what, enum ctl_exit code)
     return CTL_FAILED;
 }
 
+static enum ctl_exit verb_help(const struct ctl_verb *verb)
+{
+    printf("Usage: blkcachectl %s%s%s\n%s; more in blkcachectl(8)\n", verb->name,
+           *verb->usage ? " " : "", verb->usage, verb->text);
+    return CTL_DONE;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0)
+            return true;
+    return false;
+}
+
 static enum ctl_exit verb_run(struct ctl *ctl, int argc, char **argv)
 {
     for (unsigned i = 0; i < VERB_COUNT; i++) {
         if (strcmp(verbs[i].name, argv[0]) != 0)
             continue;
+        if (asks_for_help(argc, argv))
+            return verb_help(&verbs[i]);
         optind = 0;
         return verbs[i].run(ctl, &verbs[i], argc, argv);
     }

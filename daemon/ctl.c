@@ -35,26 +35,29 @@ enum ctl_exit ctl_misused(const struct ctl_verb *verb, const char *why, ...)
     return CTL_USAGE;
 }
 
-#define OPTIONS_MAX 12
-#define OPTION_JSON 1000
+#define OPTIONS_MAX   12
+#define OPTION_JSON   1000
+#define OPTION_SOCKET 1001
 
 int ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
                const struct option *options)
 {
-    static const struct option json = {"json", no_argument, NULL, OPTION_JSON};
-    struct option all[OPTIONS_MAX] = {json};
+    struct option all[OPTIONS_MAX] = {{"json", no_argument, NULL, OPTION_JSON},
+                                      {"socket", required_argument, NULL, OPTION_SOCKET}};
     int option;
 
     for (unsigned i = 0; options != NULL && options[i].name != NULL; i++) {
-        assert(i + 2 < OPTIONS_MAX);
-        all[i + 1] = options[i];
+        assert(i + 3 < OPTIONS_MAX);
+        all[i + 2] = options[i];
     }
     opterr = 0;
     do {
-        option = getopt_long(argc, argv, ":", all, NULL);
+        option = getopt_long(argc, argv, ":s:", all, NULL);
         if (option == OPTION_JSON)
             ctl->json = true;
-    } while (option == OPTION_JSON);
+        if (option == OPTION_SOCKET || option == 's')
+            ctl->socket = optarg;
+    } while (option == OPTION_JSON || option == OPTION_SOCKET || option == 's');
     if (option == ':') {
         ctl_misused(verb, "%s needs a value", argv[optind - 1]);
         return '?';

@@ -62,8 +62,8 @@ enum ctl_exit ctl_misused(const struct ctl_verb *verb, const char *why, ...)
     __attribute__((format(printf, 2, 3)));
 
 /*
- * The verb's next option, like getopt_long with `options` and --json, which every verb takes; -1
- * when there is none, and '?' after a message about a wrong one.  Starts anew when optind is 0.
+ * The verb's next option, like getopt_long with `options`, and --json and --socket, which every verb
+ * takes; -1 when there is none, and '?' after a message about a wrong one.  Starts anew when optind is 0.
  */
 int ctl_option(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv,
                const struct option *options);

@@ -26,12 +26,19 @@ expect 2 "blkcachectl: flush: unknown option --now; usage: blkcachectl flush [VO
 
 expect 2 "blkcachectl: top: \"0\" is no number of times; usage: blkcachectl top [--count N]" top --count 0
 
+expect 2 "blkcachectl: dump: it is for people, without --json; \"check --json\" is for programs; usage: blkcachectl \
+dump [--segment N] PATH" dump --json "$tmpdir"
+expect 0 "" flush --wait --help
+[ "$(head -n 1 "$tmpdir/out")" = "Usage: blkcachectl flush [VOLUME] [--wait]" ] || fail "flush --help: $(cat "$tmpdir/out")"
+
 # Nobody there, with a socket or without.
 none=$tmpdir/none.sock
 for arguments in status volumes stats flush shutdown; do
     expect 3 "blkcachectl: $none: No such file or directory; is blkcached running, and is this its daemon.control?" \
         -s "$none" $arguments
 done
+expect 3 "blkcachectl: $none: No such file or directory; is blkcached running, and is this its daemon.control?" \
+    status -s "$none"
 expect 3 "blkcachectl: $tmpdir: Connection refused; is blkcached running, and is this its daemon.control?" \
     -s "$tmpdir" status
 

@@ -52,7 +52,7 @@ cut -d' ' -f1 "$tmpdir/verbs.help" >"$tmpdir/names.help"
 complete_words '' >"$tmpdir/names.completion"
 same "verbs that are completed" "$tmpdir/names.help" "$tmpdir/names.completion"
 while read -r verb usage; do
-    { echo --json && { grep -o -e '--[a-z-]*' <<<"$usage" || :; }; } >"$tmpdir/of.help"
+    { echo --socket && echo --help && { [ "$verb" = dump ] || echo --json; } && { grep -o -e '--[a-z-]*' <<<"$usage" || :; }; } >"$tmpdir/of.help"
     complete_words "$verb" -- >"$tmpdir/of.completion"
     same "options of $verb that are completed" "$tmpdir/of.help" "$tmpdir/of.completion"
 done <"$tmpdir/verbs.help"

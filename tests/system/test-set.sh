@@ -33,6 +33,7 @@ blkcachectl_fails 1 '^blkcachectl: set none: there is no such volume$' set none 
 blkcachectl_fails 1 '"mdoe" is no key of a volume; did you mean "mode"?' set b mdoe write-back
 blkcachectl_fails 1 'set b mode: "fast" is not possible; give one of "write-back",' set b mode fast
 blkcachectl_fails 1 'set b dirty_max: "99" is out of range; give a percentage from 1 to 95' set b dirty_max 99
+blkcachectl_fails 1 'share_min depends on .*blkcached.conf, then: blkcachectl reload' set b share_min 10
 blkcachectl_fails 1 'backing cannot change while the volume is in use; change it in .*blkcached.conf, then: blkcachectl detach b' set b backing /x
 blkcachectl_fails 1 'ordered, which needs write-back' set c mode write-through
 blkcachectl_fails 2 'a value is missing' set b mode
