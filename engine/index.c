@@ -4,6 +4,9 @@
  *
  * Chains are singly linked and new elements go to the front.  Among the flash slots of one block
  * the first in the chain was appended last; this order decides what supersedes what.
+ *
+ * The blocks of a region have buckets side by side: looking up several of them costs few cache
+ * misses.
  */
 #include "common/hash.h"
 #include "engine/shard-private.h"
@@ -11,9 +14,10 @@
 
 static uint32_t *bucket_of(const struct shard *shard, uint64_t key)
 {
-    uint64_t hash = hash_mix64(key) >> 32;
+    uint64_t hash = hash_mix64(key >> REGION_SHIFT) >> 32;
 
-    return &shard->buckets[hash * shard->bucket_count >> 32];
+    return &shard->buckets[(hash * (shard->bucket_count - REGION_BLOCKS + 1) >> 32) +
+                           (key & (REGION_BLOCKS - 1))];
 }
 
 void index_insert(struct shard *shard, uint32_t id, uint64_t key)
