@@ -22,31 +22,86 @@ static uint16_t *set_of(const struct shard *shard, uint64_t key, uint16_t *finge
 #define LANES           4u
 #define LANE_BITS       16u
 #define LANES_OF(value) ((uint64_t)(value)*UINT64_C(0x0001000100010001))
+#define USES_OF(value)  ((uint64_t)(value)*UINT64_C(0x1111111111111111))
+#define WORDS           4u
 
-static_assert(GHOST_WAYS % LANES == 0, "a set is whole words");
+static_assert(GHOST_WAYS == WORDS * LANES && WORDS * USE_BITS == LANE_BITS,
+              "the use counters of a set fit a word");
 
 static uint64_t lanes_read(const uint16_t *set, uint32_t word)
 {
     return le64_load(set + word * LANES);
 }
 
-/* Of lanes with values below `bit`, a power of two: this bit where the value is 0. */
-static uint64_t lanes_zero(uint64_t lanes, uint64_t bit)
+static void lanes_write(uint16_t *set, uint32_t word, uint64_t lanes)
 {
-    return (LANES_OF(bit) - lanes) & LANES_OF(bit);
+    le64_store(set + word * LANES, lanes);
+}
+
+/* The first `count` lanes of a word, at most all but one. */
+static uint64_t lanes_first(uint32_t count)
+{
+    return (UINT64_C(1) << (count * LANE_BITS)) - 1;
+}
+
+/* A ghost in front; those before `place` move up, and the one there goes. */
+static void set_push(uint16_t *set, uint32_t place, uint16_t ghost)
+{
+    uint64_t lanes, stay, carry = ghost;
+    uint32_t word = 0;
+
+    for (; word < place / LANES; word++) {
+        lanes = lanes_read(set, word);
+        lanes_write(set, word, lanes << LANE_BITS | carry);
+        carry = lanes >> (64 - LANE_BITS);
+    }
+    lanes = lanes_read(set, word);
+    stay = ~lanes_first(place % LANES) << LANE_BITS;
+    lanes_write(set, word, (lanes & stay) | ((lanes << LANE_BITS | carry) & ~stay));
+}
+
+/* The ghost at `place` goes, those behind it move up. */
+static void set_cut(uint16_t *set, uint32_t place)
+{
+    uint64_t stay = lanes_first(place % LANES);
+
+    for (uint32_t word = place / LANES; word < WORDS; word++) {
+        uint64_t lanes = lanes_read(set, word);
+        uint64_t next = word + 1 < WORDS ? lanes_read(set, word + 1) : 0;
+
+        lanes_write(set, word,
+                    (lanes & stay) | ((lanes >> LANE_BITS | next << (64 - LANE_BITS)) & ~stay));
+        stay = 0;
+    }
+}
+
+/* The use counters of all ghosts: in each lane those of the words' lanes there, first word lowest. */
+static uint64_t uses_read(const uint16_t *set)
+{
+    uint64_t mask = LANES_OF(USE_MAX);
+
+    return (lanes_read(set, 0) & mask) | (lanes_read(set, 1) & mask) << USE_BITS |
+           (lanes_read(set, 2) & mask) << 2 * USE_BITS |
+           (lanes_read(set, 3) & mask) << 3 * USE_BITS;
 }
 
 /* 0 is an empty place: a ghost was used once at least. */
 static uint32_t place_find(const uint16_t *set)
 {
-    for (unsigned use = 0;; use++) {
-        for (uint32_t word = GHOST_WAYS / LANES; word-- > 0;) {
-            uint64_t uses = lanes_read(set, word) & LANES_OF(USE_MAX);
-            uint64_t same = lanes_zero(uses ^ LANES_OF(use), USE_MAX + 1);
+    uint64_t uses = uses_read(set), least;
 
-            if (same != 0)
-                return word * LANES + (63 - (uint32_t)__builtin_clzll(same)) / LANE_BITS;
-        }
+    for (;; uses -= USES_OF(1)) {
+        uint64_t more = uses | uses >> 1;
+
+        least = ~(more | more >> 2) & USES_OF(1);
+        if (least != 0)
+            break;
+    }
+    for (uint32_t word = WORDS - 1;; word--) {
+        uint64_t lanes = least >> word * USE_BITS & LANES_OF(1);
+
+        if (lanes != 0)
+            return word * LANES + (63 - (uint32_t)__builtin_clzll(lanes)) / LANE_BITS;
     }
 }
 
@@ -56,18 +111,27 @@ void ghost_add(struct shard *shard, uint64_t key, unsigned use)
 
     if (use == 0)
         return;
-    memmove(set + 1, set, place_find(set) * sizeof(*set));
-    set[0] = (uint16_t)(fingerprint | use);
+    set_push(set, place_find(set), (uint16_t)(fingerprint | use));
+}
+
+/* A bit in each lane with this fingerprint, 0 elsewhere. */
+static uint64_t lanes_same(const uint16_t *set, uint32_t word, uint16_t fingerprint)
+{
+    uint64_t bit = UINT64_C(1) << (LANE_BITS - GHOST_USE_BITS);
+    uint64_t other = (lanes_read(set, word) ^ LANES_OF(fingerprint)) >> GHOST_USE_BITS;
+
+    return (LANES_OF(bit) - (other & LANES_OF(bit - 1))) & LANES_OF(bit);
 }
 
 unsigned ghost_take(struct shard *shard, uint64_t key)
 {
     uint16_t fingerprint, *set = set_of(shard, key, &fingerprint);
 
-    for (uint32_t word = 0; word < GHOST_WAYS / LANES; word++) {
-        uint64_t other = (lanes_read(set, word) ^ LANES_OF(fingerprint)) >> GHOST_USE_BITS;
-        uint64_t same = lanes_zero(other & LANES_OF(UINT16_MAX >> GHOST_USE_BITS),
-                                   1u << (LANE_BITS - GHOST_USE_BITS));
+    if ((lanes_same(set, 0, fingerprint) | lanes_same(set, 1, fingerprint) |
+         lanes_same(set, 2, fingerprint) | lanes_same(set, 3, fingerprint)) == 0)
+        return 0;
+    for (uint32_t word = 0; word < WORDS; word++) {
+        uint64_t same = lanes_same(set, word, fingerprint);
 
         for (; same != 0; same &= same - 1) {
             uint32_t i = word * LANES + (uint32_t)__builtin_ctzll(same) / LANE_BITS;
@@ -75,8 +139,7 @@ unsigned ghost_take(struct shard *shard, uint64_t key)
 
             if (use == 0)
                 continue;
-            memmove(set + i, set + i + 1, (GHOST_WAYS - 1 - i) * sizeof(*set));
-            set[GHOST_WAYS - 1] = 0;
+            set_cut(set, i);
             return use;
         }
     }
