@@ -35,10 +35,27 @@
 struct action *action_add(struct actions *out, enum action_kind kind);
 void action_reply(struct actions *out, struct piece *piece, int error);
 void action_notice(struct actions *out, enum notice notice, uint16_t volume, uint64_t offset);
-struct shard_volume *shard_volume(const struct shard *shard, uint16_t id); /* NULL: none */
-/* Also one that is not there any more, whose blocks are. */
-struct shard_volume *shard_volume_any(const struct shard *shard, uint16_t id);
-void tick_want(struct shard *shard, uint64_t at_ns);
+/* Also one that is not there any more, whose blocks are; NULL: none. */
+static inline struct shard_volume *shard_volume_any(const struct shard *shard, uint16_t id)
+{
+    uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
+
+    return index == UINT8_MAX ? NULL : &shard->volumes[index];
+}
+
+static inline struct shard_volume *shard_volume(const struct shard *shard, uint16_t id)
+{
+    struct shard_volume *volume = shard_volume_any(shard, id);
+
+    return volume && volume->policy.present ? volume : NULL;
+}
+
+static inline void tick_want(struct shard *shard, uint64_t at_ns)
+{
+    if (at_ns < shard->tick_ns)
+        shard->tick_ns = at_ns;
+}
+
 void piece_list_init(struct piece_list *list);
 void piece_list_push(struct piece_list *list, struct piece *piece);
 struct piece *piece_list_pop(struct piece_list *list);
@@ -267,7 +284,6 @@ void write_merge_done(struct shard *shard, const struct event *event, struct act
 void write_backing_done(struct shard *shard, const struct event *event, struct actions *out);
 void write_progress(struct shard *shard, struct actions *out); /* stalled, blocked */
 void active_add(struct shard *shard, struct piece *piece);
-bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count);
 uint64_t dirty_high(const struct shard *shard, const struct shard_volume *volume);
 void write_tick(struct shard *shard, struct actions *out); /* paced replies, time-outs */
 
@@ -290,6 +306,15 @@ static inline bool keys_overlap(uint64_t key, uint32_t count, uint64_t other, ui
 static inline bool piece_overlaps(const struct piece *piece, uint64_t key, uint32_t count)
 {
     return keys_overlap(piece_key(piece), piece->count, key, count);
+}
+
+/* Whether a write that holds its blocks has one of these. */
+static inline bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
+{
+    for (const struct piece *piece = shard->merging; piece; piece = piece->active_next)
+        if (piece_overlaps(piece, key, count))
+            return true;
+    return false;
 }
 
 static inline void mrc_note(const struct shard_volume *volume, const struct piece *piece)

@@ -153,26 +153,6 @@ void action_notice(struct actions *out, enum notice notice, uint16_t volume, uin
     action->offset = offset;
 }
 
-struct shard_volume *shard_volume_any(const struct shard *shard, uint16_t id)
-{
-    uint8_t index = id <= VOLUME_ID_MAX ? shard->volume_index[id] : UINT8_MAX;
-
-    return index == UINT8_MAX ? NULL : &shard->volumes[index];
-}
-
-struct shard_volume *shard_volume(const struct shard *shard, uint16_t id)
-{
-    struct shard_volume *volume = shard_volume_any(shard, id);
-
-    return volume && volume->policy.present ? volume : NULL;
-}
-
-void tick_want(struct shard *shard, uint64_t at_ns)
-{
-    if (at_ns < shard->tick_ns)
-        shard->tick_ns = at_ns;
-}
-
 void piece_list_init(struct piece_list *list)
 {
     list->first = NULL;

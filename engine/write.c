@@ -19,14 +19,6 @@
 
 /* ---- active pieces ---------------------------------------------------------------------- */
 
-bool active_overlap(const struct shard *shard, uint64_t key, uint32_t count)
-{
-    for (const struct piece *piece = shard->merging; piece; piece = piece->active_next)
-        if (piece_overlaps(piece, key, count))
-            return true;
-    return false;
-}
-
 void active_add(struct shard *shard, struct piece *piece)
 {
     piece->active = 1;
