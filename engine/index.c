@@ -30,6 +30,7 @@ void index_insert(struct shard *shard, uint32_t id, uint64_t key)
     slot->next = *bucket;
     slot->bits |= SLOT_LINKED;
     *bucket = id;
+    shard->index_inserts++;
 }
 
 /* Unlinks without accounting. */
@@ -49,19 +50,9 @@ void index_remove(struct shard *shard, uint32_t id)
 
 uint32_t index_lookup(const struct shard *shard, uint64_t key)
 {
-    uint32_t flash = NONE;
+    struct index_entries entries = index_entries(shard, key);
 
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next) {
-        const struct slot *slot = &shard->slots[id];
-
-        if (slot_key(slot) != key || slot->bits & (SLOT_PENDING | FRAME_FILLING))
-            continue;
-        if (is_frame(shard, id))
-            return id;
-        if (flash == NONE)
-            flash = id;
-    }
-    return flash;
+    return entries_current(shard, &entries);
 }
 
 uint32_t index_flash(const struct shard *shard, uint64_t key)
@@ -110,12 +101,15 @@ struct index_entries index_entries(const struct shard *shard, uint64_t key)
 
         if (slot_key(slot) != key)
             continue;
-        if (is_frame(shard, id))
+        if (is_frame(shard, id)) {
             entries.frame = id;
-        else if (slot->bits & SLOT_PENDING)
+            if (!(slot->bits & FRAME_FILLING))
+                break;
+        } else if (slot->bits & SLOT_PENDING) {
             entries.pending = true;
-        else if (entries.flash == NONE)
+        } else if (entries.flash == NONE) {
             entries.flash = id;
+        }
     }
     return entries;
 }

@@ -25,9 +25,9 @@ static void read_flash(struct shard *shard, struct piece *piece, uint32_t first,
     piece->ios++;
 }
 
-static bool fill_wanted(const struct shard *shard, const struct piece *piece,
-                        const struct shard_volume *volume, uint64_t key,
-                        const struct index_entries *entries)
+static inline bool fill_wanted(const struct shard *shard, const struct piece *piece,
+                               const struct shard_volume *volume, uint64_t key,
+                               const struct index_entries *entries)
 {
     if (piece->flags & PIECE_NO_FILL || volume->policy.mode == MODE_PASS_THROUGH)
         return false;
@@ -41,16 +41,8 @@ static bool fill_wanted(const struct shard *shard, const struct piece *piece,
 static void read_backing(struct shard *shard, struct piece *piece, struct shard_volume *volume,
                          uint32_t first, uint32_t count, struct actions *out)
 {
-    struct action *action;
+    struct action *action = action_add(out, ACTION_READ_BACKING);
 
-    for (uint32_t i = first; i < first + count; i++) {
-        uint64_t key = key_of(piece->volume, piece->block + i);
-        struct index_entries entries = index_entries(shard, key);
-
-        if (fill_wanted(shard, piece, volume, key, &entries))
-            piece->fill_mask |= UINT64_C(1) << i;
-    }
-    action = action_add(out, ACTION_READ_BACKING);
     action->flags = ACTION_PIECE | ACTION_REPORT;
     action->volume = piece->volume;
     action->first = (uint16_t)first;
@@ -71,19 +63,34 @@ enum source {
     SOURCE_MISS
 };
 
+static enum source read_missed(const struct shard *shard, struct piece *piece,
+                               const struct shard_volume *volume, uint32_t i, uint64_t key,
+                               const struct index_entries *entries)
+{
+    uint64_t bit = UINT64_C(1) << i;
+
+    if (fill_wanted(shard, piece, volume, key, entries))
+        piece->fill_mask |= bit;
+    if (entries->flash == NONE)
+        piece->unknown_mask |= bit;
+    return SOURCE_MISS;
+}
+
 /* Where block i comes from.  What needs no I/O is settled here. */
 static enum source read_block(struct shard *shard, struct piece *piece, struct shard_volume *volume,
                               uint32_t i, uint32_t *slot)
 {
     uint64_t key = key_of(piece->volume, piece->block + i);
-    uint32_t id = index_lookup(shard, key);
-    struct slot *s = id == NONE ? NULL : &shard->slots[id];
+    struct index_entries entries = index_entries(shard, key);
+    uint32_t id = entries_current(shard, &entries);
+    struct slot *s;
     /* What would not enter the cache earns nothing a place there. */
     bool counts = !(piece->flags & (PIECE_NO_FILL | PIECE_BEYOND));
 
     shard->accesses++;
-    if (!s)
-        return SOURCE_MISS;
+    if (id == NONE)
+        return read_missed(shard, piece, volume, i, key, &entries);
+    s = &shard->slots[id];
     if (is_frame(shard, id)) {
         atomic_fetch_add_explicit(&shard->frames[id - shard->slot_count].pins, 1,
                                   memory_order_relaxed);
@@ -95,10 +102,10 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
         return SOURCE_NONE;
     }
     if (loss_bypasses(shard, s))
-        return SOURCE_MISS;
+        return read_missed(shard, piece, volume, i, key, &entries);
     if (s->bits & SLOT_BAD) {
         if (!(s->bits & SLOT_DIRTY))
-            return SOURCE_MISS;
+            return read_missed(shard, piece, volume, i, key, &entries);
         piece->error = -EIO;
         return SOURCE_NONE;
     }
@@ -143,7 +150,8 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
 {
     struct shard_volume *volume = shard_volume(shard, piece->volume);
 
-    piece->ram_mask = piece->fill_mask = piece->zero_mask = 0;
+    piece->ram_mask = piece->fill_mask = piece->zero_mask = piece->unknown_mask = 0;
+    piece->index_inserts = shard->index_inserts;
     piece->flash_blocks = piece->backing_blocks = 0;
     piece->error = 0;
     piece->ios = 0;
@@ -249,13 +257,16 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
     fresh |= MUTANT(105);
     if (volume && fresh && piece->fill_mask & range)
         ram_make_room(shard, count, out);
+    if (shard->index_inserts != piece->index_inserts)
+        piece->unknown_mask = 0;
     for (uint32_t i = first; volume && fresh && i < first + count; i++) {
         uint64_t key = key_of(piece->volume, piece->block + i);
-        struct index_entries entries;
+        struct index_entries entries = {.flash = NONE, .frame = NONE};
 
         if (!(piece->fill_mask >> i & 1))
             continue;
-        entries = index_entries(shard, key);
+        if (!(piece->unknown_mask >> i & 1))
+            entries = index_entries(shard, key);
         if (!fill_wanted(shard, piece, volume, key, &entries))
             continue;
         if (entries.flash != NONE && !(shard->slots[entries.flash].bits & SLOT_BAD) &&

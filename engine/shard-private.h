@@ -98,7 +98,7 @@ uint32_t index_flash(const struct shard *shard, uint64_t key);  /* flash slot on
 uint32_t index_older(const struct shard *shard, uint32_t slot); /* of the same block; NONE */
 bool index_pending(const struct shard *shard, uint64_t key);    /* a write is under way */
 uint32_t index_frame(const struct shard *shard, uint64_t key);  /* any linked frame, filling too */
-/* The last three at once. */
+/* The last three at once; what is older than a frame that can be read may be left out. */
 struct index_entries {
     uint32_t flash, frame;
     bool pending;
@@ -121,6 +121,15 @@ void slot_unreadable(struct shard *shard, uint32_t slot, bool unreadable);
 static inline bool is_frame(const struct shard *shard, uint32_t id)
 {
     return id >= shard->slot_count;
+}
+
+/* What index_lookup returns. */
+static inline uint32_t entries_current(const struct shard *shard,
+                                       const struct index_entries *entries)
+{
+    bool readable = entries->frame != NONE && !(shard->slots[entries->frame].bits & FRAME_FILLING);
+
+    return readable ? entries->frame : entries->flash;
 }
 
 /* A lost block that was moved has no data either, and reads as an error. */

@@ -431,6 +431,7 @@ struct shard {
     bool epochs_changed;
     uint32_t *buckets;
     uint32_t bucket_count;
+    uint64_t index_inserts; /* so many entries came */
 
     struct frame *frames;
     uint32_t frame_free_first, frame_free_last, frames_free, frame_hand;

@@ -101,6 +101,8 @@ struct piece {
     struct piece *active_next; /* in the list of active or of reading pieces */
     struct piece **active_link;
     uint64_t backing_mask;  /* blocks with a backing read under way */
+    uint64_t unknown_mask;  /* blocks that were not in the index at all ... */
+    uint64_t index_inserts; /* ... when this many entries had come */
     uint64_t since_ns;      /* when it began to wait; when a paced reply is due */
     uint64_t rerouted_lsn;  /* of its first record, when the flash failed under it; else 0 */
     uint64_t rerouted_mask; /* blocks whose records failed with it, and that nothing newer passed */
