@@ -25,23 +25,32 @@ static struct frame *frame_of(const struct shard *shard, uint32_t id)
     return &shard->frames[id - shard->slot_count];
 }
 
+/* Of a hand at this frame. */
+static uint32_t frame_next(const struct shard *shard, uint32_t frame)
+{
+    return frame + 1 < shard->frame_count ? frame + 1 : 0;
+}
+
+/* Free room that is not kept for others. */
+static bool room_is_left(const struct shard *shard, const struct slot *slot)
+{
+    uint32_t ready = ready_target(shard), reserved = shard->config.segments / 2;
+    uint32_t free = shard->free_count;
+
+    free += shard->ready_count > ready ? shard->ready_count - ready : 0;
+    return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) &&
+           !share_full(shard, slot_key(slot));
+}
+
 /* What is pinned finds room.  While flash has some that is free, everything enters it; but what the
  * backing store reads fastest, long runs, leaves half of it to other blocks. */
 static bool flash_has_room(const struct shard *shard, const struct slot *slot)
 {
-    uint32_t free = shard->free_count, ready, reserved;
-
     if (shard->flash_failed || shard->held || shard->stopping)
         return false;
-    if (pin_admits(shard, slot_key(slot)))
-        return true;
-    if (free == 0 && shard->ready_count <= READY_MIN)
-        return false;
-    ready = ready_target(shard);
-    reserved = shard->config.segments / 2;
-    free += shard->ready_count > ready ? shard->ready_count - ready : 0;
-    return free > (slot->bits & FRAME_SEQUENTIAL ? reserved : 0) &&
-           !share_full(shard, slot_key(slot));
+    if (shard->free_count == 0 && shard->ready_count <= READY_MIN)
+        return pin_admits(shard, slot_key(slot));
+    return pin_admits(shard, slot_key(slot)) || room_is_left(shard, slot);
 }
 
 static void frame_written(struct shard *shard, uint32_t id)
@@ -266,7 +275,7 @@ void ram_write(struct shard *shard, struct actions *out)
             if (!flash_has_room(shard, slot) || !frame_promote(shard, id, false, false, out))
                 frame_written(shard, id);
         }
-        shard->frame_write_hand = (shard->frame_write_hand + 1) % shard->frame_count;
+        shard->frame_write_hand = frame_next(shard, shard->frame_write_hand);
     }
 }
 
@@ -284,6 +293,6 @@ void ram_make_room(struct shard *shard, uint32_t frames, struct actions *out)
 
     while (shard->frames_free < frames && looks++ < 2 * REGION_BLOCKS && !actions_full(out)) {
         frame_consider(shard, shard->slot_count + shard->frame_hand, out);
-        shard->frame_hand = (shard->frame_hand + 1) % shard->frame_count;
+        shard->frame_hand = frame_next(shard, shard->frame_hand);
     }
 }
