@@ -74,8 +74,12 @@ static void piece_io_ended(struct engine *engine, struct piece *piece)
 
 static void read_flash(struct engine *engine, struct shard *shard, const struct action *action)
 {
-    if (!(action->flags & ACTION_VERIFY))
-        memcpy(action->data, engine->flash + action->offset, action->length);
+    if (!(action->flags & ACTION_VERIFY)) {
+        if (engine->result.metadata_bytes == 0) /* nothing is there yet */
+            memset(action->data, 0, action->length);
+        else
+            memcpy(action->data, engine->flash + action->offset, action->length);
+    }
     if (action->flags & ACTION_REPORT) {
         done(engine, shard, action);
         return;

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#define TEXT_BYTES     (1u << 20) /* leaves room for a newline behind the longest line */
+#define TEXT_BYTES     (1u << 17) /* leaves room for a newline behind the longest line */
 #define LINE_MAX_BYTES 256u
 #define WHY_BYTES      256u
 /* Past this, offsets do not fit a volume: 2^36 blocks of 4 KiB. */
