@@ -39,13 +39,15 @@ struct job {
 
     /* On the core. */
     uint64_t next, end; /* bytes: what is not asked for yet */
-    uint64_t scanned;   /* INVALIDATE: up to here for dirty blocks; below `end`: goes on */
-    uint64_t scan_dirty;
+    uint64_t
+        scanned; /* up to here for dirty blocks, PREFETCH: for missing ones; below `end`: goes on */
+    uint64_t scan_dirty, scan_missing;
     uint64_t progress_ns;
     unsigned open, busy_tries, pass; /* pass: PREFETCH, from 1 */
     uint64_t asked, asked_before;    /* PREFETCH: bytes, in this pass and in the last one */
     unsigned passes_max;
-    bool stopped; /* failed or cancelled */
+    bool counting; /* PREFETCH: all is asked for; what of it is cached? */
+    bool stopped;  /* failed or cancelled */
 
     /* Under jobs->lock. */
     struct job_facts facts;
@@ -182,6 +184,28 @@ static bool scan(struct job *job)
     return true;
 }
 
+/* What was cached may have had to go for what came later: only the end tells.  True: it is over. */
+static bool count_missing(struct job *job)
+{
+    if (!job->counting) {
+        job->counting = true;
+        job->scan_missing = 0;
+        job->scanned = job->facts.config.offset;
+    }
+    for (unsigned i = 0; i < LOOKS_MAX && job->scanned < job->end; i++) {
+        uint64_t bytes = region_left(job, job->scanned);
+
+        job->scan_missing += region_missing(job, job->scanned, bytes);
+        job->scanned += bytes;
+    }
+    if (job->scanned < job->end)
+        return false;
+    pthread_mutex_lock(&job->jobs->lock);
+    job->facts.missed_bytes = job->scan_missing << BLOCK_SHIFT;
+    pthread_mutex_unlock(&job->jobs->lock);
+    return true;
+}
+
 /* From the start, what is done already included: it may have become dirty again. */
 static void scan_begin(struct job *job)
 {
@@ -227,12 +251,8 @@ static bool prefetch_again(struct job_request *own)
 
     if (own->pass == 1 || missing == 0)
         return false;
-    if (own->tries == PLACE_TRIES_MAX) {
-        pthread_mutex_lock(&job->jobs->lock);
-        job->facts.missed_bytes += missing << BLOCK_SHIFT;
-        pthread_mutex_unlock(&job->jobs->lock);
+    if (own->tries == PLACE_TRIES_MAX)
         return false;
-    }
     core_timer_arm(job->core, &own->timer, core_now(job->core) + (PLACE_NS << own->tries++));
     return true;
 }
@@ -339,9 +359,6 @@ static void next_pass(struct job *job)
     job->asked = 0;
     job->pass++;
     job->next = job->facts.config.offset;
-    pthread_mutex_lock(&job->jobs->lock);
-    job->facts.missed_bytes = 0;
-    pthread_mutex_unlock(&job->jobs->lock);
 }
 
 static void prefetch_pump(struct job *job)
@@ -358,6 +375,8 @@ static void prefetch_pump(struct job *job)
         if (!prefetch_next(job))
             return;
     }
+    if (job->next == job->end && job->open == 0 && !job->stopped && !count_missing(job))
+        core_timer_arm(job->core, &job->timer, core_now(job->core));
 }
 
 static void pump(struct job *job)
