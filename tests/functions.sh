@@ -290,6 +290,24 @@ kill_daemon() {
     daemon_pid=
 }
 
+# flash_is_marked [FILE]: does the flash say that all of what is on it is durable. An idle shard writes that down after a while;
+# until then nobody can tell rot from a write that a crash tore.
+flash_is_marked() {
+    cp --sparse=always "${1:-$flash}" "$tmpdir/marked"
+    "$builddir/blkcachectl" dump "$tmpdir/marked" | python3 -c '
+import re, sys
+lsn = lambda found: [int(part) for part in found[1].split(":")]
+shard, last, durable = None, {}, {}
+for line in sys.stdin:
+    if found := re.match(r"segment .*: shard (\d+)", line):
+        shard = found[1]
+    elif found := re.search(r", durable ([\d:]+)", line):
+        durable[shard] = max(durable.get(shard, [0]), lsn(found))
+    elif found := re.search(r", lsn ([\d:]+)", line): # the first of a batch, of which all or nothing is durable
+        last[shard] = max(last.get(shard, [0]), lsn(found))
+sys.exit(any(last[one] > durable[one] for one in last))'
+}
+
 # daemon_alive: does it still run.
 daemon_alive() {
     kill -0 "$daemon_pid" 2>/dev/null
@@ -308,6 +326,16 @@ blkcachectl_fails() {
 # volume VOLUME KEY: of the status of a volume.
 volume() {
     blkcachectl --json volumes | jq -r ".volumes[] | select(.name == \"$1\") | .$2"
+}
+
+# wait_for_clients COUNT: until so many NBD connections are open. The daemon notices a moment after a client has ended, and only
+# then has it counted all that the client was sent, and lets its volume go.
+wait_for_clients() {
+    wait_until 60 clients_are "$1"
+}
+
+clients_are() {
+    [ "$(blkcachectl --json status | jq .nbd.connections)" = "$1" ]
 }
 
 # nbd_uri [VOLUME]: the NBD URI of a volume of our daemon.

@@ -71,7 +71,7 @@ expect "state when it can be read again" "$(volume v state)" ok
 
 rules store 'error w 5'
 client v 'write -P 181 2M 4k' 'write -P 182 2052k 4k' 'write -P 183 2056k 4k' flush
-sleep 1 # the idle shard records how far it is durable
+wait_until 60 flash_is_marked "$tmpdir/flash.img" # or rot cannot be told from a tear
 flip_flash $(($(flash_offset 182) + 1234))
 client_fails v 'read 2052k 4k' 'Input/output error'
 client v 'read -P 181 2M 4k' 'read -P 183 2056k 4k'

@@ -4,7 +4,7 @@
 # it refuses with a clear message, or serves right data, or an I/O error for
 # what is lost. Never an older version of a block, never a crash.
 . "$srcdir/tests/functions.sh"
-requires_program qemu-io jq
+requires_program qemu-io jq python3
 requires_built blkcached blkcachectl
 requires_free_space 200
 
@@ -31,8 +31,7 @@ for ((i = 0; i < blocks; i += 16)); do
 done >"$tmpdir/writes"
 echo flush >>"$tmpdir/writes"
 qemu-io -f raw "$(nbd_uri v)" <"$tmpdir/writes" >/dev/null
-# The idle shard records how far it is durable; until it has, rot cannot be told from a tear.
-sleep 3
+wait_until 60 flash_is_marked # or rot cannot be told from a tear
 # With the state directory, which knows an older copy of the flash.
 keep() { # IMAGE
     cp "$flash" "$tmpdir/$1"
@@ -71,7 +70,7 @@ judge() {
     : >"$tmpdir/one.log"
     "$builddir/blkcached" --foreground -c "$config" >"$tmpdir/one.log" 2>&1 &
     daemon_pid=$!
-    for ((i = 0; i < 400; i++)); do
+    for ((i = 0; i < 3000; i++)); do
         [ -S "$control_socket" ] && blkcachectl volumes >/dev/null 2>&1 && break
         kill -0 "$daemon_pid" 2>/dev/null || break
         sleep 0.02
