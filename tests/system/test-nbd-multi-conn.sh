@@ -33,7 +33,7 @@ def block(number, version):
     return struct.pack(">QQ", number, version) * 256
 
 
-def write(volume):
+def write(volume, begun):
     clients = [n.Client(path).enter(volume) for _ in range(CONNECTIONS)]
     covered, sent, version = [0] * BLOCKS, [0] * BLOCKS, 0
     flushes = 0
@@ -55,16 +55,21 @@ def write(volume):
             for number in range(BLOCKS):
                 covered[number] = sent[number]
             flushes += 1
+            begun.set()
     except n.Closed:
         return {"covered": covered, "sent": sent, "flushes": flushes}
 
 
 def run_write():
     results = {}
-    threads = [threading.Thread(target=lambda v=v: results.update({v: write(v.encode())})) for v in ("back", "through")]
+    begun = {volume: threading.Event() for volume in ("back", "through")}
+    threads = [threading.Thread(target=lambda v=v: results.update({v: write(v.encode(), begun[v])})) for v in begun]
     for thread in threads:
         thread.start()
-    time.sleep(random.uniform(0.3, 1.2))
+    # Not while they connect, and not before there is something to be lost.
+    for volume, event in begun.items():
+        assert event.wait(60), f"{volume}: no flush"
+    time.sleep(random.uniform(0.1, 1.0))
     os.kill(int(sys.argv[5]), signal.SIGKILL)
     for thread in threads:
         thread.join()
