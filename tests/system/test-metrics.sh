@@ -28,6 +28,7 @@ url=http://$metrics
 
 qemu-io -f raw "$(nbd_uri a)" -c 'write -P 1 0 1M' -c 'write -P 2 0 16k' -c 'write -P 3 512 1k' \
     -c 'write -z 512k 64k' -c flush -c 'read 800k 400k' >"$tmpdir/qemu-io.log"
+wait_for_clients 0
 blkcachectl flush a --wait >/dev/null
 
 curl -sSf -D "$tmpdir/headers" "$url/metrics" >"$tmpdir/metrics"
@@ -87,9 +88,8 @@ END
 
 curl -sSf "$url/status" | jq -e '.volumes[0].name == "a"' >/dev/null || fail "/status"
 curl -sSf "$url/stats" | jq -e '.volumes[0].counters.write_blocks == 261' >/dev/null || fail "/stats"
-sleep 1.1
-curl -sSf "$url/history" | jq -e '(.rows | length) > 1 and (.rows[-1] | length) == (.columns | length)' \
-    >/dev/null || fail "/history"
+history() { curl -sSf "$url/history" | jq -e '(.rows | length) > 1 and (.rows[-1] | length) == (.columns | length)'; }
+wait_until 20 history
 curl -sSf "$url/" >"$tmpdir/page"
 grep -q '<title>blkcached</title>' "$tmpdir/page" || fail "the page"
 code() { curl -s -o /dev/null -w '%{http_code}' "$@"; }

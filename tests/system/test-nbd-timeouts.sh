@@ -100,6 +100,7 @@ with n.Client(sys.argv[1]).enter(b"v") as c:
 silent.receive(18)
 silent.expect_close()
 END
+wait_for_clients 0
 blkcachectl --json stats | jq -e '.nbd.counters | .idle_timeouts == 1 and .handshake_timeouts == 1 and
     .requests_in_flight == 0 and .bytes_in_flight == 0 and .connections_open == 0' || fail "counters"
 blkcachectl stats | grep -q "requests at present" || fail "stats does not show the server"

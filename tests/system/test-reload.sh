@@ -74,6 +74,7 @@ blkcachectl reload >/dev/null || fail "reload"
 qemu-io -f raw -c "write -P 2 0 8M" -c flush "$(nbd_uri b)" >/dev/null
 [ "$(volume b dirty_bytes)" -gt 0 ] || fail "nothing is dirty"
 write_config "$a dirty_max = 35;" "${c} mode = \"write-back\";" "name = \"d\"; backing = \"$tmpdir/d\";"
+wait_for_clients 1
 kill -HUP "$daemon_pid"
 wait_until 60 eval '[ "$(names)" = "a c d" ]'
 cmp -n $((8 << 20)) "$tmpdir/b" <(tr '\0' '\002' </dev/zero | head -c 8M) || fail "b is not complete"
@@ -131,16 +132,17 @@ count=$(writes)
 goes_on() { [ "$(writes)" -gt $((count + 50)) ]; }
 wait_until 60 goes_on
 # The third connection is the last one that is let in; it obeys the new limits, to its end.
+wait_for_clients 2
 python3 - "$srcdir/tests/system" "$nbd_socket" <<'END' || fail "connections_max or idle_timeout"
 import sys, time
 sys.path.insert(0, sys.argv[1])
 sys.dont_write_bytecode = True
 import nbdraw as n
+begin = time.monotonic()
 with n.Client(sys.argv[2]) as third:
     third.enter(b"a")
     with n.Client(sys.argv[2]) as refused:
         refused.expect_close()
-    begin = time.monotonic()
     third.socket.settimeout(60)
     third.expect_close()
     assert time.monotonic() - begin > 1, "dropped early"

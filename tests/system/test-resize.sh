@@ -22,6 +22,7 @@ has() {
 
 # ---- detach, attach
 
+wait_for_clients 0
 blkcachectl detach a --flush >/dev/null
 truncate -s 24M "$tmpdir/a"
 blkcachectl attach a >/dev/null

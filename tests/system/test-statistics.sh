@@ -28,6 +28,7 @@ for mode in $modes; do
     qemu-io -f raw "$(nbd_uri "$mode")" -c 'write -P 1 512 1k' -c 'write -z 1M 64k' -c 'discard 2M 128k' \
         -c 'read 1M 64k' -c flush >"$tmpdir/qemu-io.log" || fail "$(cat "$tmpdir/qemu-io.log")"
 done
+wait_for_clients 0
 blkcachectl flush --wait >/dev/null
 # A block is counted when it is put into a batch, the batch when it has landed, and what nobody waits for waits for
 # company for a second (CLEAN_BATCH_AGE_NS): nothing counts any more when two looks two seconds apart say the same.
@@ -165,6 +166,7 @@ blkcachectl --json stats write-back | jq -e '.volumes[0].counters.read_blocks ==
 
 # ---- volumes leave: no sum goes down, nor does a rate go below 0
 
+wait_for_clients 0
 for mode in write-back pass-through; do
     blkcachectl detach "$mode" >/dev/null || fail "detach $mode"
 done
