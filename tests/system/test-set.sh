@@ -83,7 +83,7 @@ blkcachectl events | grep -q 'the mode is in force.*volume=a.*mode=pass-through'
 # ---- under load, through all modes; fio verifies what it reads
 
 fio --name=load --ioengine=nbd --uri="$(nbd_uri b)" --rw=randrw --bs=4k --iodepth=8 --size=32M --io_size=512M \
-    --time_based --runtime=8 --verify=crc32c --verify_backlog=256 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
+    --time_based --runtime=300 --verify=crc32c --verify_backlog=256 --verify_fatal=1 >"$tmpdir/fio.log" 2>&1 &
 fio_pid=$!
 cleanup_fn end_process $fio_pid
 for mode in write-back write-through write-around write-back pass-through write-back write-through; do
@@ -94,7 +94,9 @@ done
 timeout 60 "$builddir/blkcachectl" -s "$control_socket" set b --wait >/dev/null || fail "write-through is never in force"
 kill -0 $fio_pid 2>/dev/null || fail "fio ended too early: $(cat "$tmpdir/fio.log")"
 [ "$(volume b mode)" = write-through ] || fail "mode $(volume b mode)"
-wait $fio_pid || fail "fio: $(cat "$tmpdir/fio.log")"
+kill -INT $fio_pid
+wait $fio_pid || :
+grep -q ': err= 0:' "$tmpdir/fio.log" || fail "fio: $(cat "$tmpdir/fio.log")"
 
 # ---- the later of "set" and the configuration counts
 
