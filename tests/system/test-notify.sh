@@ -32,14 +32,14 @@ kill -HUP "$daemon_pid"
 wait_until 10 eval '[ "$(grep -cx READY=1 "$tmpdir/told")" = 3 ]'
 # While all stands still nobody says that all is well.
 kill -STOP "$daemon_pid"
-sleep 0.5
+sleep 1 # for what is on its way to the file
 before=$(grep -cx WATCHDOG=1 "$tmpdir/told")
 sleep 1.5
 [ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" = "$before" ] || fail "a stopped process says that it is well"
 kill -CONT "$daemon_pid"
 wait_until 10 eval '[ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" -gt "$before" ]'
 stop_daemon
-grep -qx STOPPING=1 "$tmpdir/told" || fail "the stop is not told: $(cat "$tmpdir/told")"
+wait_until 20 grep -qx STOPPING=1 "$tmpdir/told" # and with it all that was told before
 
 # Another process's watchdog is not ours.
 export WATCHDOG_PID=1
