@@ -31,8 +31,8 @@ for round in 1 2 3 4; do
     wait $writer || fail "round $round: a client of the volume"
     wait $neighbour || fail "round $round: a client of the other volume"
 done
-expect "reconnects" "$(grep -c 'notice: the NBD server is back' "$daemon_log")" 4
 timeout 60 "$builddir/blkcachectl" -s "$control_socket" flush --wait >/dev/null || fail "flush"
+wait_until 20 eval '[ "$(grep -c "notice: the NBD server is back" "$daemon_log")" = 4 ]'
 expect "state" "$(volume v state)" ok
 # Killed once more: only what it was told to flush is there.
 kill_store store
