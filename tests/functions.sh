@@ -21,6 +21,9 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # ---- verdicts ---------------------------------------------------------------
 
+# Where a verdict and its reasons go, even from within wait_until.
+exec {verdict_fd}>&2
+
 # skip WHY: the machine lacks something; the runner prints WHY.
 skip() {
     echo "SKIP: $*"
@@ -29,7 +32,7 @@ skip() {
 
 # fail WHY: the test found a fault.
 fail() {
-    echo "FAIL: $*" >&2
+    echo "FAIL: $*" >&"$verdict_fd"
     exit 1
 }
 
@@ -91,6 +94,7 @@ run_cleanups() {
     local status=$? i
     trap - EXIT
     set +e
+    exec >&"$verdict_fd" 2>&1
     if [ $status -eq 0 ]; then
         check_flash_left
         status=$?
