@@ -50,7 +50,7 @@ pinned_is 0 || fail "something is pinned already"
 # ---- noise first, so that they find the flash full; then read once; then noise again
 
 noise
-wait_until 60 read_pinned
+wait_until 120 read_pinned
 noise
 pinned_is $range || fail "pinned blocks went: $(volume db pinned_flash_bytes)"
 blkcachectl stats db --reset >/dev/null
@@ -93,7 +93,7 @@ others_have_room() {
     [ "$(volume db pinned_flash_bytes)" -le $((most * 105 / 100)) ] || fail "$(volume db pinned_flash_bytes) are pinned, $most may be"
     [ "$(volume noisy flash_bytes)" -ge $((capacity * 25 / 100)) ]
 }
-wait_until 60 others_have_room
+wait_until 120 others_have_room
 blkcachectl status | grep -q '^db: pinned 0-, ' || fail "$(blkcachectl status)"
 
 # ---- a reload; without pins they go
@@ -111,7 +111,7 @@ pushed_out() {
     noise
     [ "$(volume db flash_bytes)" -lt $((range / 2)) ]
 }
-wait_until 60 pushed_out # or nothing is proved
+wait_until 120 pushed_out # or nothing is proved
 
 # ---- refusals
 

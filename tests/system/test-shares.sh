@@ -42,7 +42,7 @@ read_quiet() {
     reads quiet 12M 12M
     [ "$(volume quiet flash_bytes)" -ge $nearly ]
 }
-wait_until 60 read_quiet
+wait_until 120 read_quiet
 # So it is with noise.
 has_its_share() {
     noise
@@ -51,7 +51,7 @@ has_its_share() {
     [ "$noisy" -le $((capacity * 63 / 100)) ] || fail "more than the maximum: $noisy of $capacity"
     [ "$noisy" -ge $((capacity * 40 / 100)) ]
 }
-wait_until 60 has_its_share
+wait_until 120 has_its_share
 blkcachectl stats quiet --reset >/dev/null
 reads quiet 12M 12M
 backing=$(blkcachectl --json stats quiet | jq '.volumes[0].reads.from_backing')
@@ -66,5 +66,5 @@ takes_it_all() {
     noise
     [ "$(volume quiet flash_bytes)" -lt $((quiet / 2)) ]
 }
-wait_until 60 takes_it_all # or nothing is proved
+wait_until 120 takes_it_all # or nothing is proved
 stop_daemon
