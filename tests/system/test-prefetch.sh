@@ -71,7 +71,7 @@ next=$((next + 1))
 
 # ---- in the background, clients first
 
-rules b 'delay r 100'
+rules b 'delay r 300'
 blkcachectl prefetch b >"$tmpdir/out"
 grep -q "^b: 64.0 MiB are being prefetched; job $next, " "$tmpdir/out" || fail "$(cat "$tmpdir/out")"
 blkcachectl status | grep -q 'job  *prefetch of b: ' || fail "$(blkcachectl status)"
@@ -93,6 +93,7 @@ blkcachectl prefetch b --cancel | grep -q '^0 cancelled$' || fail "--cancel of n
 
 # ---- errors
 
+blkcachectl invalidate b >/dev/null # how far the one before has come, nobody knows
 rules b 'error r 5'
 blkcachectl_fails 1 '^blkcachectl: prefetch: b: Input/output error at offset 20' prefetch b 20M 4M --wait
 rules b
