@@ -20,7 +20,7 @@
 #include "io/backing-identity.h"
 #include "tests/unit/io-cores.h"
 
-static char directory[64], image[80], socket_path[80], uri[128];
+static char directory[64], image[80], socket_path[80], log_path[80], uri[128];
 static struct backing *backing;
 static pid_t server;
 
@@ -41,6 +41,7 @@ static void set_up(void)
     ck_assert_ptr_nonnull(mkdtemp(directory));
     snprintf(image, sizeof(image), "%s/image", directory);
     snprintf(socket_path, sizeof(socket_path), "%s/nbd", directory);
+    snprintf(log_path, sizeof(log_path), "%s/log", directory);
     snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", socket_path);
 }
 
@@ -61,6 +62,7 @@ static void tear_down(void)
     end_server(SIGKILL);
     unlink(image);
     unlink(socket_path);
+    unlink(log_path);
     rmdir(directory);
 }
 
@@ -78,21 +80,23 @@ static bool is_listening(void)
     return listening;
 }
 
-/* nbdkit with `filters` (comma separated, or NULL) over the image; returns when it listens. */
-static void start_server(const char *filters, const char *parameter)
+/* nbdkit with a filter, or NULL, over the image; returns when it listens. What it is asked is in its log. */
+static void start_server(const char *filter_name, const char *parameter)
 {
-    char filter[128], file[100];
-    const char *arguments[12] = {"nbdkit", "-f", "-U", socket_path};
-    unsigned count = 4;
+    char filter[128], file[100], logfile[100];
+    const char *arguments[12] = {"nbdkit", "-f", "-U", socket_path, "--filter=log"};
+    unsigned count = 5;
     bool listening;
 
-    if (filters != NULL) {
-        snprintf(filter, sizeof(filter), "--filter=%s", filters);
+    if (filter_name != NULL) {
+        snprintf(filter, sizeof(filter), "--filter=%s", filter_name);
         arguments[count++] = filter;
     }
     snprintf(file, sizeof(file), "file=%s", image);
+    snprintf(logfile, sizeof(logfile), "logfile=%s", log_path);
     arguments[count++] = "file";
     arguments[count++] = file;
+    arguments[count++] = logfile;
     if (parameter != NULL)
         arguments[count++] = parameter;
     server = fork();
@@ -104,6 +108,39 @@ static void start_server(const char *filters, const char *parameter)
     for (unsigned i = 0; !(listening = is_listening()) && i < 1000; i++)
         usleep(10000);
     ck_assert(listening);
+}
+
+/* Until the server has begun with such a request, as its log calls it: "Read", "Write". */
+static void await_request(const char *what)
+{
+    char *line = NULL, text[32];
+    size_t line_bytes = 0;
+    bool found = false;
+
+    snprintf(text, sizeof(text), " %s id=", what);
+    for (unsigned i = 0; !found && i < 3000; i++) {
+        FILE *log = fopen(log_path, "r");
+
+        while (log != NULL && !found && getline(&line, &line_bytes, log) > 0)
+            found = strstr(line, text) != NULL;
+        if (log != NULL)
+            fclose(log);
+        usleep(10000);
+    }
+    free(line);
+    ck_assert(found);
+}
+
+/* Until the backing store says this of its connections. */
+static void await_state(const char *what)
+{
+    char text[256] = "";
+
+    for (unsigned i = 0; strstr(text, what) == NULL && i < 3000; i++) {
+        usleep(10000);
+        backing_state(backing, text, sizeof(text));
+    }
+    ck_assert_msg(strstr(text, what) != NULL, "%s", text);
 }
 
 static void open_backing(const char *spec, uint64_t timeout_ms, unsigned cores)
@@ -380,24 +417,20 @@ START_TEST(nbd_reads_survive_a_restart)
 {
     unsigned char *data = memory(64 * BLOCK_BYTES, 0);
     struct io ios[64];
-    char text[256];
 
     make_image(8 << 20);
-    start_server("delay", "delay-read=200ms");
+    start_server("delay", "delay-read=20");
     open_backing(uri, 20000, 2);
     for (unsigned i = 0; i < 64; i++)
         begin(&ios[i], i % 2, BACKING_READ, i * BLOCK_BYTES, BLOCK_BYTES, data + i * BLOCK_BYTES);
-    usleep(50000);
+    await_request("Read");
     end_server(SIGKILL);
-    usleep(300000);
-    backing_state(backing, text, sizeof(text));
-    ck_assert_ptr_nonnull(strstr(text, "reconnecting"));
+    await_state("reconnecting");
     start_server(NULL, NULL);
     io_cores_wait();
     for (unsigned i = 0; i < 64; i++)
         ck_assert_int_eq(ios[i].result, 0);
-    backing_state(backing, text, sizeof(text));
-    ck_assert_ptr_nonnull(strstr(text, "up"));
+    await_state("up");
     free(data);
 }
 END_TEST
@@ -410,12 +443,12 @@ START_TEST(nbd_writes_in_doubt_fail_after_the_restart)
     uint64_t back_ns;
 
     make_image(8 << 20);
-    start_server("delay", "delay-write=300ms");
+    start_server("delay", "delay-write=20");
     open_backing(uri, 20000, 1);
     begin(&doubtful, 0, BACKING_WRITE, 0, BLOCK_BYTES, data);
-    usleep(100000);
+    await_request("Write");
     end_server(SIGKILL);
-    usleep(200000);
+    await_state("reconnecting");
     back_ns = clock_ns();
     start_server(NULL, NULL);
     io_cores_wait();
@@ -425,7 +458,7 @@ START_TEST(nbd_writes_in_doubt_fail_after_the_restart)
 
     /* A server that went away may have lost what it had not flushed: one flush tells. */
     end_server(SIGKILL);
-    usleep(200000);
+    await_state("reconnecting");
     start_server(NULL, NULL);
     begin(&flush, 0, BACKING_FLUSH, 0, 0, NULL);
     io_cores_wait();
@@ -446,7 +479,7 @@ START_TEST(nbd_flushed_writes_are_not_in_doubt)
     ck_assert_int_eq(transfer(BACKING_WRITE, 0, BLOCK_BYTES, data), 0);
     ck_assert_int_eq(transfer(BACKING_FLUSH, 0, 0, NULL), 0);
     end_server(SIGKILL);
-    usleep(200000);
+    await_state("reconnecting");
     start_server(NULL, NULL);
     ck_assert_int_eq(transfer(BACKING_FLUSH, 0, 0, NULL), 0);
     free(data);
@@ -474,7 +507,7 @@ START_TEST(nbd_that_stays_away_times_out)
     open_backing(uri, 700, 1);
     ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), 0);
     end_server(SIGKILL);
-    usleep(100000);
+    await_state("reconnecting");
     start_ns = clock_ns();
     begin(&ios[0], 0, BACKING_READ, 0, BLOCK_BYTES, data);
     begin(&ios[1], 0, BACKING_WRITE, BLOCK_BYTES, BLOCK_BYTES, data);
@@ -523,7 +556,7 @@ START_TEST(nbd_sends_nothing_beside_a_write_in_doubt)
     char aside[110];
 
     make_image(8 << 20);
-    start_server("delay", "delay-write=2");
+    start_server("delay", "delay-write=6");
     open_backing(uri, 600, 1);
     ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), 0);
     usleep(100000);
@@ -532,8 +565,7 @@ START_TEST(nbd_sends_nothing_beside_a_write_in_doubt)
     ck_assert_int_eq(transfer(BACKING_WRITE, 0, BLOCK_BYTES, data), -EIO);
     ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), -EIO);
     ck_assert_int_eq(rename(aside, socket_path), 0);
-    usleep(500000);
-    ck_assert_int_eq(transfer(BACKING_READ, 0, BLOCK_BYTES, data), 0);
+    ck_assert_int_eq(read_again(data), 0);
     free(data);
 }
 END_TEST
