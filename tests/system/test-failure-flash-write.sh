@@ -23,7 +23,9 @@ rules flash.img "error w 5 $((1048576 + 2 * segment + segment / 2)) $((1048576 +
     "error w 5 $((1048576 + 5 * segment + 16384)) $((1048576 + 5 * segment + 20480))" \
     "error w 28 $((1048576 + 9 * segment)) $((1048576 + 10 * segment))"
 
-for round in 1 2 3; do
+# Three rounds, and more of them where the log does not get to these places so soon.
+retired=0
+for ((round = 1; round <= 3 || (retired < 2 && round <= 15); round++)); do
     crash_client write "$(nbd_uri v)" "$tmpdir/record" 0 $((32 << 20)) 3 $round &
     writer=$!
     crash_client write "$(nbd_uri w)" "$tmpdir/record.w" 0 $((16 << 20)) 3 $((round + 10)) &
@@ -32,17 +34,17 @@ for round in 1 2 3; do
     wait $neighbour || fail "round $round: a client of the write-through volume"
     crash_client verify "$(nbd_uri v)" "$tmpdir/record"
     crash_client verify "$(nbd_uri w)" "$tmpdir/record.w"
-    before=$(status .flash.segments.retired)
+    retired=$(status .flash.segments.retired)
     if [ $round -lt 3 ]; then
         kill_daemon
         start_daemon
         crash_client verify "$(nbd_uri v)" "$tmpdir/record"
         crash_client verify "$(nbd_uri w)" "$tmpdir/record.w"
-        [ "$(status .flash.segments.retired)" -ge "$before" ] || fail "a restart takes segments back that were given up"
+        [ "$(status .flash.segments.retired)" -ge "$retired" ] || fail "a restart takes segments back that were given up"
     fi
 done
 
-retired=$(status .flash.segments.retired)
+echo "$((round - 1)) rounds, $retired segments given up"
 [ "$retired" -ge 2 ] && [ "$retired" -le 3 ] || fail "$retired segments were given up"
 grep -q 'a flash write failed: its segment will be retired' "$daemon_log" || fail "nothing in the log"
 blkcachectl status | grep -q "$retired of .* segments given up after write errors" || fail "$(blkcachectl status)"
@@ -55,8 +57,11 @@ for pair in v:store w:other; do
     nbdcopy "$(nbd_uri ${pair%:*})" "$tmpdir/seen"
     cmp "$tmpdir/seen" "$tmpdir/${pair#*:}" || fail "the backing store of ${pair%:*} differs"
 done
+# Reclaim may have come upon the third one meanwhile.
+retired=$(status .flash.segments.retired)
 stop_daemon
 start_daemon
-expect "segments given up after a clean stop" "$(status .flash.segments.retired)" "$retired"
+after=$(status .flash.segments.retired)
+[ "$after" -ge "$retired" ] && [ "$after" -le 3 ] || fail "$after segments are given up after a clean stop, $retired before"
 crash_client verify "$(nbd_uri v)" "$tmpdir/record"
 stop_daemon
