@@ -43,12 +43,12 @@ run_fio() {
 connect
 [ "$(cat /sys/block/nbd0/queue/write_cache)" = "write back" ] || fail "no flushes"
 run_fio bare /dev/nbd0 --allow_file_create=0 --rw=randwrite --bsrange=4k-64k --size=8M \
-    --iodepth=16 --fsync=32 --rate_iops=150 & writer=$!
+    --iodepth=16 --fsync=32 --rate_iops=60 & writer=$!
 sleep 2
 kill_daemon
 reconnect
 wait $writer || fail "fio failed when the daemon was killed"
-run_fio sectors /dev/nbd0 --allow_file_create=0 --rw=randwrite --bs=1536 --offset=16M --size=768K --iodepth=8
+run_fio sectors /dev/nbd0 --allow_file_create=0 --rw=randwrite --bs=1536 --offset=16M --size=768K --iodepth=8 --fsync=64
 [ "$(counter requests_flush)" -gt 0 ] || fail "no flush arrived"
 blkdiscard -o 1M -l 2M /dev/nbd0
 cmp -n 2M -i 1M:0 /dev/nbd0 /dev/zero || fail "discarded blocks are no zeros"

@@ -87,7 +87,7 @@ said "in use and stays" || fail "an open device was not left"
 [ -b /dev/ublkb1 ] || fail "an open device was taken away"
 [ ! -e /dev/ublkb0 ] || fail "an unused device was left"
 dd if="$tmpdir/data" bs=4k count=1 status=none >&9 & writer=$!
-for _ in {1..50}; do # before it has written there is nothing to wait for
+for _ in {1..300}; do # before it has written there is nothing to wait for
     kill -0 "$writer" 2>/dev/null || break
     sleep 0.1
 done
