@@ -105,6 +105,7 @@ stop_daemon
 volumes[1]="name = \"b\"; backing = \"$tmpdir/b\"; mode = \"pass-through\";"
 write_config "${volumes[@]}"
 start_daemon
+blkcachectl set b --wait >/dev/null # what was written last may still be dirty
 [ "$(volume b mode)" = pass-through ] || fail "the changed configuration does not count: $(volume b mode)"
 [ "$(volume b dirty_max_percent)" = 40 ] || fail "the key that was not changed is forgotten"
 blkcachectl set b dirty_max 50 >/dev/null # as configured
