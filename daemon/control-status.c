@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/uuid.h"
 #include "daemon/fill-pause.h"
+#include "daemon/history.h"
 #include "daemon/transition.h"
 #include "io/backing.h"
 #include <config.h>
@@ -265,6 +266,8 @@ static json_t *volume_json(struct service *service, struct volume *volume)
     json_object_set_new(json, "share_min_percent", number(volume->share_min_percent));
     json_object_set_new(json, "share_max_percent", number(volume->share_max_percent));
     json_object_set_new(json, "sequential_cutoff_bytes", number(volume->sequential_cutoff_bytes));
+    json_object_set_new(json, "destage_lag_seconds",
+                        json_real(history_destage_lag(service->cache, volume)));
     pins_json(service, volume, json);
     fill_pause_json(volume, json);
     if (cache_epochs(service->cache, volume, &epochs)) {

@@ -121,15 +121,35 @@ static void total_add(struct history *history, const struct volume *volume)
     counted->seen = true;
 }
 
+static void dirty_look(struct cache *cache, struct volume *volume)
+{
+    if (cache_dirty_blocks(cache, volume->id) == 0)
+        atomic_store(&volume->dirty_since_ns, 0);
+    else if (atomic_load(&volume->dirty_since_ns) == 0)
+        atomic_store(&volume->dirty_since_ns, clock_ns());
+}
+
+double history_destage_lag(struct cache *cache, struct volume *volume)
+{
+    uint64_t since_ns = atomic_load(&volume->dirty_since_ns);
+    struct cache_epochs epochs;
+
+    if (cache_epochs(cache, volume, &epochs))
+        return (double)epochs.age_ns / 1e9;
+    return since_ns == 0 ? 0 : (double)(clock_ns() - since_ns) / 1e9;
+}
+
 static void sample_take(struct history *history)
 {
     struct sample *total = &history->total;
-    const struct volume *volume;
+    struct volume *volume;
 
     total->seconds = (double)clock_ns() / 1e9;
     cache_hold(history->cache);
-    for (unsigned i = 0; (volume = volume_at(history->cache, i)) != NULL; i++)
+    for (unsigned i = 0; (volume = volume_at(history->cache, i)) != NULL; i++) {
         total_add(history, volume);
+        dirty_look(history->cache, volume);
+    }
     cache_release(history->cache);
     for (unsigned i = 0; i < VOLUMES_MAX; i++) {
         struct counted *counted = &history->counted[i];

@@ -29,4 +29,8 @@ json_t *history_json(struct history *history);
 /* Bytes a second that were written back over the last ten seconds. */
 double history_destage_rate(struct history *history);
 
+/* Seconds for which the backing store has not had all of the volume, to the second; ordered: how old
+ * it is. */
+double history_destage_lag(struct cache *cache, struct volume *volume);
+
 #endif

@@ -29,10 +29,11 @@ struct snapshot {
     double destage_rate; /* bytes a second */
     unsigned volume_count;
     struct volume_figures {
-        const struct volume *volume;
+        struct volume *volume;
         struct counters counters;
         struct latency latencies[LATENCY_OPS][TIERS];
         uint64_t flash_blocks, dirty_blocks, lost_blocks;
+        double destage_lag;
         bool backing_up;
     } * volumes;
 };
@@ -155,14 +156,16 @@ static void write_flash(FILE *out, const struct snapshot *snapshot)
 
 static void write_nbd(FILE *out, const struct nbd_counters *nbd)
 {
-#define X(name, text)                                                 \
-    if (strcmp(#name, "connections_open") == 0)                       \
-        gauge(out, "nbd_" #name, NULL, text, (double)nbd->name);      \
-    else if (strcmp(#name, "bytes_read") == 0)                        \
-        counter(out, "nbd_sent_bytes", "bytes", text, nbd->name);     \
-    else if (strcmp(#name, "bytes_written") == 0)                     \
-        counter(out, "nbd_received_bytes", "bytes", text, nbd->name); \
-    else                                                              \
+#define X(name, text)                                                                       \
+    if (strcmp(#name, "connections_open") == 0 || strcmp(#name, "requests_in_flight") == 0) \
+        gauge(out, "nbd_" #name, NULL, text, (double)nbd->name);                            \
+    else if (strcmp(#name, "bytes_in_flight") == 0)                                         \
+        gauge(out, "nbd_in_flight_bytes", "bytes", text, (double)nbd->name);                \
+    else if (strcmp(#name, "bytes_read") == 0)                                              \
+        counter(out, "nbd_sent_bytes", "bytes", text, nbd->name);                           \
+    else if (strcmp(#name, "bytes_written") == 0)                                           \
+        counter(out, "nbd_received_bytes", "bytes", text, nbd->name);                       \
+    else                                                                                    \
         counter(out, "nbd_" #name, NULL, text, nbd->name);
     NBD_COUNTERS(X)
 #undef X
@@ -219,6 +222,12 @@ static void write_volumes(FILE *out, const struct snapshot *s)
     each(out, s, "cached_bytes", "", on_flash);
     family(out, "dirty_bytes", "gauge", "bytes", "what only the flash has");
     each(out, s, "dirty_bytes", "", dirty);
+    family(out, "destage_lag_seconds", "gauge", "seconds",
+           "for how long something has been dirty; with ordered destaging, how old the backing "
+           "store is");
+    for (unsigned i = 0; i < s->volume_count; i++)
+        fprintf(out, "blkcached_destage_lag_seconds{volume=\"%s\"} %.9g\n",
+                s->volumes[i].volume->name, s->volumes[i].destage_lag);
     family(out, "lost_bytes", "gauge", "bytes", "of these, what failed its checksum");
     each(out, s, "lost_bytes", "", lost);
     family(out, "backing_up", "gauge", NULL, "1 while the backing store answers");
@@ -329,7 +338,7 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
     nbd_server_counters(service->nbd, &snapshot->nbd);
     for (unsigned i = 0; i < snapshot->volume_count; i++) {
         struct volume_figures *figures = &snapshot->volumes[i];
-        const struct volume *volume = volume_at(cache, i);
+        struct volume *volume = volume_at(cache, i);
 
         if (volume == NULL) { /* one has just left */
             snapshot->volume_count = i;
@@ -341,6 +350,7 @@ static bool snapshot_take(struct snapshot *snapshot, struct service *service)
         figures->flash_blocks = cache_flash_blocks(cache, volume->id);
         figures->dirty_blocks = cache_dirty_blocks(cache, volume->id);
         figures->lost_blocks = cache_lost_blocks(cache, volume->id);
+        figures->destage_lag = history_destage_lag(cache, volume);
         figures->backing_up = control_backing_is_up(service, volume);
     }
     return true;

@@ -35,6 +35,10 @@ struct volume {
     atomic_bool detached;       /* in pass-through, because the flash is lost or not there */
     atomic_uint_fast64_t epoch; /* what new writes get; the end of one adds 1, see epoch.h */
 
+    /* CLOCK_MONOTONIC, looked at once a second: since when something is dirty without a break; 0:
+     * nothing is. */
+    atomic_uint_fast64_t dirty_since_ns;
+
     /* Client requests' I/O at the backing store under way: prefetching waits for them. */
     atomic_uint backing_waiting;
 
