@@ -33,14 +33,14 @@
     X(log_level, choice, 0, 0, "error|warning|notice|info|debug", "info",               \
       "least important messages that are still logged")
 
-#define CONFIG_CACHE_KEYS(X)                                                                     \
-    X(flash, text, 1, 4095, NULL, NULL, "formatted block device or file")                        \
-    X(ram, size, 0, 64 * CONFIG_TIB, NULL, "256M", "memory for the RAM tier; \"0\" for none")    \
-    X(volatile_cache, choice, 0, 0, "auto|yes|no", "auto",                                       \
-      "whether the flash device has a volatile write cache and needs flushes")                   \
-    X(missing_flash, choice, 0, 0, "refuse|pass-through", "refuse",                              \
-      "what a start does when the flash cannot be opened or read: refuse, or serve the volumes " \
-      "without it")
+#define CONFIG_CACHE_KEYS(X)                                                                      \
+    X(flash, text, 1, 4095, NULL, NULL, "formatted block device or file")                         \
+    X(ram, size, 0, 64 * CONFIG_TIB, NULL, "256M", "memory for the RAM tier; \"0\" for none")     \
+    X(volatile_cache, choice, 0, 0, "auto|yes|no", "auto",                                        \
+      "whether the flash device has a volatile write cache and needs flushes")                    \
+    X(missing_flash, choice, 0, 0, "refuse|pass-through", "refuse",                               \
+      "what a start does when the flash cannot be opened, read or written: refuse, or serve the " \
+      "volumes without it")
 
 #define CONFIG_NBD_KEYS(X)                                                                       \
     X(listen, texts, 1, 255, NULL, "unix:/run/blkcached/nbd.sock",                               \

@@ -60,34 +60,37 @@ struct daemon {
 
 static void print_help(void)
 {
-    puts("Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
-         "                 [--without-flash] [--discard-dirty VOLUME] [--trust-flash VOLUME]\n"
-         "Puts local flash and memory in front of slow block storage.\n"
-         "\n"
-         "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
-         "      --check            check the configuration and what it names, and exit\n"
-         "      --foreground       stay in the foreground; without it the command returns when\n"
-         "                         the daemon serves\n"
-         "      --single           serve one NBD client on standard input and output, then stop;\n"
-         "                         stays in the foreground and listens for no other\n"
-         "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
-         "      --without-flash    when the flash cannot be opened or read, serve all volumes "
-         "without\n"
-         "                         it, in pass-through\n"
-         "      --discard-dirty VOLUME\n"
-         "                         start VOLUME from what its backing store has, giving up dirty\n"
-         "                         data that are missing or stale; the log says which\n"
-         "      --trust-flash VOLUME\n"
-         "                         use what the flash has of VOLUME, although the state directory\n"
-         "                         or the name of the backing store speaks against it\n"
-         "      --version          print the version\n"
-         "      --help             print this\n"
-         "\n"
-         "Listens on the sockets that a service manager passes (LISTEN_FDS), if there are any,\n"
-         "instead of those of the configuration.\n"
-         "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGHUP reads the\n"
-         "configuration again; SIGUSR1 logs its status.\n"
-         "Exit codes: 0 done, 1 failed, 2 wrong usage.");
+    puts(
+        "Usage: blkcached [-c FILE] [--check] [--foreground] [--single] [--log-level LEVEL]\n"
+        "                 [--without-flash] [--drain-flash] [--discard-dirty VOLUME]\n"
+        "                 [--trust-flash VOLUME]\n"
+        "Puts local flash and memory in front of slow block storage.\n"
+        "\n"
+        "  -c, --config FILE      configuration; default " CONFIG_DEFAULT "\n"
+        "      --check            check the configuration and what it names, and exit\n"
+        "      --foreground       stay in the foreground; without it the command returns when\n"
+        "                         the daemon serves\n"
+        "      --single           serve one NBD client on standard input and output, then stop;\n"
+        "                         stays in the foreground and listens for no other\n"
+        "      --log-level LEVEL  error, warning, notice, info or debug; the log goes to stderr\n"
+        "      --without-flash    when the flash cannot be opened, read or written, serve all\n"
+        "                         volumes without it, in pass-through\n"
+        "      --drain-flash      of a flash that can only be read: bring what only it has to the\n"
+        "                         backing stores, write nothing to it, and exit\n"
+        "      --discard-dirty VOLUME\n"
+        "                         start VOLUME from what its backing store has, giving up dirty\n"
+        "                         data that are missing or stale; the log says which\n"
+        "      --trust-flash VOLUME\n"
+        "                         use what the flash has of VOLUME, although the state directory\n"
+        "                         or the name of the backing store speaks against it\n"
+        "      --version          print the version\n"
+        "      --help             print this\n"
+        "\n"
+        "Listens on the sockets that a service manager passes (LISTEN_FDS), if there are any,\n"
+        "instead of those of the configuration.\n"
+        "Signals: SIGTERM and SIGINT stop it, dirty data stays on flash; SIGHUP reads the\n"
+        "configuration again; SIGUSR1 logs its status.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage.");
 }
 
 static int misused(const char *what, const char *why)
@@ -125,6 +128,7 @@ static int options_parse(int argc, char **argv, struct options *options)
         OPTION_SINGLE,
         OPTION_LOG_LEVEL,
         OPTION_WITHOUT_FLASH,
+        OPTION_DRAIN_FLASH,
         OPTION_DISCARD_DIRTY,
         OPTION_TRUST_FLASH,
         OPTION_VERSION,
@@ -137,6 +141,7 @@ static int options_parse(int argc, char **argv, struct options *options)
         {"single", no_argument, NULL, OPTION_SINGLE},
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {"without-flash", no_argument, NULL, OPTION_WITHOUT_FLASH},
+        {"drain-flash", no_argument, NULL, OPTION_DRAIN_FLASH},
         {"discard-dirty", required_argument, NULL, OPTION_DISCARD_DIRTY},
         {"trust-flash", required_argument, NULL, OPTION_TRUST_FLASH},
         {"version", no_argument, NULL, OPTION_VERSION},
@@ -159,6 +164,7 @@ static int options_parse(int argc, char **argv, struct options *options)
             options->log_level = optarg;
             break;
         case OPTION_WITHOUT_FLASH: options->force.without_flash = true; break;
+        case OPTION_DRAIN_FLASH: options->force.drain_flash = true; break;
         case OPTION_DISCARD_DIRTY:
             if (!name_add(options->force.discard_dirty, &options->force.discard_dirty_count))
                 return misused("--discard-dirty", "is given too often");
@@ -175,6 +181,9 @@ static int options_parse(int argc, char **argv, struct options *options)
         default: return misused(argv[optind - 1], "unknown option");
         }
     }
+    if (options->force.drain_flash && (options->single || options->force.without_flash))
+        return misused("--drain-flash", "serves nobody, and needs the flash: give it without "
+                                        "--single and --without-flash");
     return optind < argc ? misused(argv[optind], "is no option") : -1;
 }
 
@@ -434,6 +443,28 @@ static int check(const struct config *config, const char *path)
     return told("--check", errors > 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
+static int drain(struct daemon *daemon, const struct options *options)
+{
+    char why[WHY_BYTES] = "";
+    /* Its lock keeps a daemon with this configuration away. */
+    int error =
+        control_socket_open(&daemon->socket, daemon->config->daemon.control, why, sizeof(why));
+
+    limits_raise();
+    if (!error) {
+        error = service_drain(daemon->config, &options->force, why, sizeof(why));
+        control_socket_close(&daemon->socket);
+    }
+    if (error)
+        log_error("the flash is not drained", LOG_STR("reason", why));
+    else
+        log_notice(
+            "the flash is drained: nothing is needed of it any more; start with another one, "
+            "or with --without-flash",
+            LOG_STR("flash", daemon->config->cache.flash));
+    return error ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 /* Checks the configuration, or serves what it says; an exit code. */
 static int obey(struct daemon *daemon, const struct options *options)
 {
@@ -441,6 +472,8 @@ static int obey(struct daemon *daemon, const struct options *options)
 
     if (options->check)
         return check(daemon->config, options->config_path);
+    if (options->force.drain_flash)
+        return drain(daemon, options);
     if (sockets_take(daemon) != 0) {
         log_error("the sockets of the service manager cannot be used");
         return EXIT_FAILURE;

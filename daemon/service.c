@@ -190,6 +190,7 @@ static int open_cache(struct service *service, const struct service_force *force
         .volumes = volumes,
         .volume_count = from->volume_count,
         .without_flash = force->without_flash || from->cache.missing_flash == 1,
+        .drain = force->drain_flash,
     };
     int error = check_force(from, force, why, why_bytes);
 
@@ -324,15 +325,13 @@ static int start_front_ends(struct service *service, const struct service_socket
     return error;
 }
 
-int service_start(struct service *service, const struct config *config, const char *config_path,
-                  const struct service_sockets *sockets, const struct service_force *force,
-                  char *why, size_t why_bytes)
+/* Up to a cache that is open. */
+static int begin(struct service *service, const struct config *config, const char *config_path,
+                 const struct service_force *force, char *why, size_t why_bytes)
 {
-    char ignored[256];
     int error;
 
     *service = (struct service){.config_path = config_path, .config = config};
-    service->sockets_given = sockets->single || sockets->listening_count > 0;
     service->started_ns = clock_ns();
     error = choose_cores(service);
     if (error) {
@@ -340,8 +339,30 @@ int service_start(struct service *service, const struct config *config, const ch
         return error;
     }
     error = settings_begin(&service->settings, config->daemon.state_dir, why, why_bytes);
+    return error ? error : open_cache(service, force, why, why_bytes);
+}
+
+int service_drain(const struct config *config, const struct service_force *force, char *why,
+                  size_t why_bytes)
+{
+    struct service service;
+    int error = begin(&service, config, NULL, force, why, why_bytes);
+
     if (!error)
-        error = open_cache(service, force, why, why_bytes);
+        error = cache_drain(service.cache, why, why_bytes);
+    let_go(&service);
+    return error;
+}
+
+int service_start(struct service *service, const struct config *config, const char *config_path,
+                  const struct service_sockets *sockets, const struct service_force *force,
+                  char *why, size_t why_bytes)
+{
+    char ignored[256];
+    int error;
+
+    error = begin(service, config, config_path, force, why, why_bytes);
+    service->sockets_given = sockets->single || sockets->listening_count > 0;
     if (!error)
         error = cache_start(service->cache, why, why_bytes);
     if (!error) {

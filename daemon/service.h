@@ -18,7 +18,7 @@
 /* What the command line asks for beyond the configuration, for one start: docs/attachment.md. */
 #define SERVICE_FORCED_MAX 220
 struct service_force {
-    bool without_flash;
+    bool without_flash, drain_flash;
     const char *discard_dirty[SERVICE_FORCED_MAX], *trust_flash[SERVICE_FORCED_MAX]; /* volumes */
     unsigned discard_dirty_count, trust_flash_count;
 };
@@ -95,6 +95,10 @@ struct cache_volume_config service_cache_config(const struct config_volume *from
                                                 const struct service_force *force);
 
 const char *service_state_name(enum service_state state);
+
+/* cache_drain() with what the configuration says; nothing runs afterwards. */
+int service_drain(const struct config *config, const struct service_force *force, char *why,
+                  size_t why_bytes);
 
 /* Opens everything that can be refused, recovers, and serves.  Negative errno and a sentence in
  * `why`; nothing runs then. */

@@ -12,12 +12,9 @@
 #include "io/attachment.h"
 #include "io/cache-private.h"
 
-#define LIST_BLOCKS           1024u
-#define ONE_SHARD_BLOCKS      (1u << 20) /* lost: more shards would cost more memory */
-#define WITHOUT_SHARDS_MAX    16u
-#define DRAIN_LOOK_MS         20
-#define DRAIN_TELL_SECONDS    5
-#define DRAIN_PATIENT_SECONDS 60 /* without any progress, plus the backing store's time-out */
+#define LIST_BLOCKS        1024u
+#define ONE_SHARD_BLOCKS   (1u << 20) /* lost: more shards would cost more memory */
+#define WITHOUT_SHARDS_MAX 16u
 
 /* ---- lists of dirty blocks ---------------------------------------------------------------- */
 
@@ -80,7 +77,7 @@ struct dirty_block *cache_dirty_of(struct dirty_block *list, uint64_t *count, ui
     return list + first;
 }
 
-static struct shard_runner *runner_of(struct cache *cache, uint16_t volume, uint64_t block)
+struct shard_runner *cache_runner_of(struct cache *cache, uint16_t volume, uint64_t block)
 {
     return &cache->runners[shard_of(volume, block, cache->shard_count)];
 }
@@ -383,7 +380,8 @@ static void finish_without(struct cache_volume *volume)
     char blocks[256];
 
     for (uint64_t i = 0; i < file->dirty_count; i++) {
-        struct shard_runner *runner = runner_of(cache, volume->volume.id, file->dirty[i].block);
+        struct shard_runner *runner =
+            cache_runner_of(cache, volume->volume.id, file->dirty[i].block);
 
         pthread_mutex_lock(&runner->lock);
         shard_lost_add(runner->shard, volume->volume.id, file->dirty[i].block, file->dirty[i].zero);
@@ -401,203 +399,7 @@ static void finish_without(struct cache_volume *volume)
                 LOG_STR("volume", volume->volume.name), LOG_STR("only_on_flash", blocks));
 }
 
-/* ---- the flash is back -------------------------------------------------------------------- */
-
-/* Marks what is on flash as the list says.  -ESTALE: some is not. */
-static int keep_listed(struct cache_volume *volume, char *why, size_t why_bytes)
-{
-    struct cache *cache = volume->cache;
-    const struct attachment *file = &volume->file;
-    struct dirty_block *gone = calloc(file->dirty_count + 1, sizeof(*gone));
-    uint64_t gone_count = 0;
-    char blocks[256];
-
-    if (gone == NULL) {
-        snprintf(why, why_bytes, "out of memory");
-        return -ENOMEM;
-    }
-    for (uint64_t i = 0; i < file->dirty_count; i++) {
-        struct dirty_block block = file->dirty[i];
-        struct shard_runner *runner = runner_of(cache, volume->volume.id, block.block);
-
-        block.volume = volume->volume.id;
-        pthread_mutex_lock(&runner->lock);
-        if (!shard_attach_keep(runner->shard, &block))
-            gone[gone_count++] = block;
-        pthread_mutex_unlock(&runner->lock);
-    }
-    attachment_describe(gone, gone_count, blocks, sizeof(blocks));
-    free(gone);
-    if (gone_count == 0)
-        return 0;
-    if (volume->force & ATTACH_DISCARD) {
-        log_warning("given up, as --discard-dirty asks: blocks that were dirty on this flash, and "
-                    "are not there any more as they were",
-                    LOG_STR("volume", volume->volume.name), LOG_STR("blocks", blocks));
-        return 0;
-    }
-    snprintf(why, why_bytes,
-             "volume \"%s\": the flash is back, but has lost what was dirty on it: %s.  Give these "
-             "blocks up with --discard-dirty %s, or serve the volume without flash: "
-             "--without-flash",
-             volume->volume.name, blocks, volume->volume.name);
-    return -ESTALE;
-}
-
-static void drop_rest(struct cache_volume *volume)
-{
-    struct cache *cache = volume->cache;
-
-    for (unsigned i = 0; i < cache->shard_count; i++) {
-        pthread_mutex_lock(&cache->runners[i].lock);
-        shard_attach_drop(cache->runners[i].shard, volume->volume.id);
-        pthread_mutex_unlock(&cache->runners[i].lock);
-    }
-}
-
-static uint64_t left_to_drain(struct cache *cache)
-{
-    uint64_t left = 0;
-
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        uint16_t id = cache->volumes[i]->volume.id;
-
-        if (cache->volumes[i]->plan.verdict == ATTACH_RETURNS)
-            left += cache_dirty_blocks(cache, id) - cache_lost_blocks(cache, id);
-    }
-    return left;
-}
-
-/* What the list kept goes to the backing stores; nothing is written to flash meanwhile. */
-static int drain(struct cache *cache, char *why, size_t why_bytes)
-{
-    const struct timespec pause = {.tv_nsec = DRAIN_LOOK_MS * 1000000l};
-    uint64_t left = left_to_drain(cache), looks = 0, idle_ms = 0, patience_ms;
-
-    patience_ms = DRAIN_PATIENT_SECONDS * 1000u;
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        uint64_t timeout_ms = cache->volumes[i]->volume.backing_timeout_ns / 1000000u;
-
-        if (timeout_ms + DRAIN_PATIENT_SECONDS * 1000u > patience_ms)
-            patience_ms = timeout_ms + DRAIN_PATIENT_SECONDS * 1000u;
-    }
-    for (unsigned i = 0; i < cache->shard_count; i++) {
-        pthread_mutex_lock(&cache->runners[i].lock);
-        shard_attach_drain(cache->runners[i].shard);
-        pthread_mutex_unlock(&cache->runners[i].lock);
-    }
-    while (left > 0) {
-        uint64_t before = left;
-
-        if (looks++ % (DRAIN_TELL_SECONDS * 1000u / DRAIN_LOOK_MS) == 0)
-            log_notice("the flash is back: its dirty data go to the backing store first",
-                       LOG_UINT("bytes_left", left << BLOCK_SHIFT));
-        cache_destage_all(cache, VOLUME_ALL);
-        nanosleep(&pause, NULL);
-        left = left_to_drain(cache);
-        idle_ms = left < before ? 0 : idle_ms + DRAIN_LOOK_MS;
-        if (idle_ms > patience_ms) {
-            snprintf(why, why_bytes,
-                     "the flash is back, but %llu bytes of dirty data on it cannot be read, or "
-                     "not be written to the backing store; start again when that works",
-                     (unsigned long long)(left << BLOCK_SHIFT));
-            return -EIO;
-        }
-    }
-    return 0;
-}
-
-/* A listed block whose data turned out to be rotten while it was read. */
-static int check_drained(struct cache_volume *volume, char *why, size_t why_bytes)
-{
-    uint64_t lost = cache_lost_blocks(volume->cache, volume->volume.id);
-
-    if (lost == 0)
-        return 0;
-    if (volume->force & ATTACH_DISCARD) {
-        log_warning("given up, as --discard-dirty asks: dirty blocks whose data are damaged",
-                    LOG_STR("volume", volume->volume.name), LOG_UINT("blocks", lost));
-        return 0;
-    }
-    snprintf(why, why_bytes,
-             "volume \"%s\": the flash is back, but %llu dirty blocks on it are damaged.  Give "
-             "them up with --discard-dirty %s, or serve the volume without flash: --without-flash",
-             volume->volume.name, (unsigned long long)lost, volume->volume.name);
-    return -ESTALE;
-}
-
-/* From here on no record of an earlier session counts for these volumes (I25). */
-static int commit_returned(struct cache *cache, char *why, size_t why_bytes)
-{
-    struct superblock *block = cache->superblock.block;
-    int error;
-
-    pthread_mutex_lock(&cache->superblock.lock);
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        struct cache_volume *own = cache->volumes[i];
-
-        if (own->plan.verdict != ATTACH_RETURNS)
-            continue;
-        own->record->floor_lsn = block->session << LSN_SESSION_SHIFT;
-        own->record->attachment_epoch = own->plan.epoch;
-    }
-    error = superblock_io_commit(&cache->superblock);
-    pthread_mutex_unlock(&cache->superblock.lock);
-    if (error)
-        snprintf(why, why_bytes, "%s: cannot write the superblock: %s", cache->flash_path,
-                 strerror(-error));
-    return error;
-}
-
-/* What is about to be dropped and was dirty, as far as that is news. */
-static int tell_dropped(struct cache *cache, char *why, size_t why_bytes)
-{
-    uint64_t count;
-    struct dirty_block *list = cache_dirty_list(cache, &count);
-
-    if (list == NULL && count > 0) {
-        snprintf(why, why_bytes, "out of memory");
-        return -ENOMEM;
-    }
-    for (unsigned i = 0; i < cache->volume_count; i++) {
-        const struct cache_volume *own = cache->volumes[i];
-        uint64_t own_count = count;
-        struct dirty_block *of = cache_dirty_of(list, &own_count, own->volume.id);
-        char blocks[256];
-
-        if (own->plan.verdict != ATTACH_RETURNS || !own->plan.discards)
-            continue;
-        attachment_describe(of, own_count, blocks, sizeof(blocks));
-        log_warning("given up, as --discard-dirty asks: all that this flash has of the volume",
-                    LOG_STR("volume", own->volume.name), LOG_STR("dirty", blocks));
-    }
-    free(list);
-    return 0;
-}
-
-static int finish_returned(struct cache *cache, char *why, size_t why_bytes)
-{
-    int error = tell_dropped(cache, why, why_bytes);
-
-    for (unsigned i = 0; i < cache->volume_count && !error; i++)
-        if (cache->volumes[i]->plan.verdict == ATTACH_RETURNS)
-            error = keep_listed(cache->volumes[i], why, why_bytes);
-    if (error)
-        return error;
-    for (unsigned i = 0; i < cache->volume_count; i++)
-        if (cache->volumes[i]->plan.verdict == ATTACH_RETURNS)
-            drop_rest(cache->volumes[i]);
-    error = drain(cache, why, why_bytes);
-    for (unsigned i = 0; i < cache->volume_count && !error; i++)
-        if (cache->volumes[i]->plan.verdict == ATTACH_RETURNS)
-            error = check_drained(cache->volumes[i], why, why_bytes);
-    if (error)
-        return error;
-    for (unsigned i = 0; i < cache->volume_count; i++)
-        if (cache->volumes[i]->plan.verdict == ATTACH_RETURNS)
-            drop_rest(cache->volumes[i]);
-    return commit_returned(cache, why, why_bytes);
-}
+/* ---- the end of a start -------------------------------------------------------------------- */
 
 static void release(struct cache *cache)
 {
@@ -612,7 +414,7 @@ static void release(struct cache *cache)
 int cache_attach_finish(struct cache *cache, char *why, size_t why_bytes)
 {
     bool held = cache_attach_holds(cache);
-    int error = held ? finish_returned(cache, why, why_bytes) : 0;
+    int error = held ? cache_attach_returned(cache, why, why_bytes) : 0;
 
     for (unsigned i = 0; i < cache->volume_count && !error; i++) {
         struct cache_volume *own = cache->volumes[i];

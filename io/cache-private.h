@@ -62,6 +62,7 @@ struct cache {
     char *flash_path;
     struct device flash;
     bool flash_volatile; /* completion of a write is not durability */
+    bool drains;         /* the flash is only read */
     bool started_clean, started;
     struct superblock_io superblock;
 
@@ -149,6 +150,12 @@ int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes
 int cache_attach_begin(struct cache *cache, char *why, size_t why_bytes);
 /* Some volume's flash was away: shards are to be held after recovery. */
 bool cache_attach_holds(const struct cache *cache);
+struct shard_runner *cache_runner_of(struct cache *cache, uint16_t volume, uint64_t block);
+/* The flash is back: its dirty data to the backing stores, then no older record of it counts. */
+int cache_attach_returned(struct cache *cache, char *why, size_t why_bytes);
+/* A flash that can only be read: the same, then the state directory says that nothing there counts but
+ * what could not be read, which is an error. */
+int cache_attach_drain(struct cache *cache, char *why, size_t why_bytes);
 /* Nothing of the volume on this flash counts, though the two belong together.  After the check. */
 void cache_attach_discard(struct cache_volume *volume);
 /* After recovery, before requests. */

@@ -43,11 +43,26 @@ static int copy_config(struct cache *cache, const struct cache_config *config)
     return 0;
 }
 
+/* Before the state directory is told anything.  -EIO: it may be worn out, and still be read. */
+static int probe(struct cache *cache, char *why, size_t why_bytes)
+{
+    int error = superblock_io_probe(&cache->superblock);
+
+    if (!error)
+        return 0;
+    snprintf(why, why_bytes,
+             "%s: cannot be written: %s; to bring what only it has to the backing stores, if it "
+             "can be read, run: blkcached --drain-flash",
+             cache->flash_path, strerror(-error));
+    return -EIO;
+}
+
 static int open_flash(struct cache *cache, const struct cache_config *config, char *why,
                       size_t why_bytes)
 {
     char reason[512] = "";
-    int error = device_open(&cache->flash, config->flash, 0, why, why_bytes);
+    int error = device_open(&cache->flash, config->flash, config->drain ? DEVICE_READ_ONLY : 0, why,
+                            why_bytes);
 
     if (error)
         return error;
@@ -58,6 +73,9 @@ static int open_flash(struct cache *cache, const struct cache_config *config, ch
     cache->flash_volatile = config->volatile_cache == VOLATILE_AUTO
                                 ? cache->flash.volatile_cache
                                 : config->volatile_cache == VOLATILE_YES;
+    cache->drains = config->drain;
+    if (cache->drains)
+        cache->flash_volatile = false;
     error = superblock_io_open(&cache->superblock, &cache->flash, reason, sizeof(reason));
     if (error == -ENODATA)
         snprintf(why, why_bytes, "%s: not formatted; run: blkcachectl format %s", config->flash,
@@ -69,16 +87,18 @@ static int open_flash(struct cache *cache, const struct cache_config *config, ch
                  config->flash, config->flash);
     else if (error)
         snprintf(why, why_bytes, "%s: %s", config->flash, reason);
+    else if (!config->drain)
+        error = probe(cache, why, why_bytes);
     cache->flash.slot = core_file_add(cache->flash.fd);
     return error;
 }
 
-/* Whether a start without flash may follow: it is not there, or does not answer.  Not when somebody
- * else uses it. */
+/* Whether a start without flash may follow: it is not there, does not answer, or cannot be written.
+ * Not when somebody else uses it. */
 static bool is_missing(int error)
 {
     return error == -ENOENT || error == -ENXIO || error == -ENODEV || error == -EIO ||
-           error == -ENODATA || error == -EREMOTEIO || error == -ENOMEDIUM;
+           error == -ENODATA || error == -EREMOTEIO || error == -ENOMEDIUM || error == -EROFS;
 }
 
 static int open_without_flash(struct cache *cache, const struct cache_config *config, char *why,
@@ -107,6 +127,9 @@ static int begin_session(struct cache *cache, char *why, size_t why_bytes)
     }
     block->session++;
     block->flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
+    cache->superblock.lost |= cache->drains;
+    if (cache->drains)
+        return 0;
     error = superblock_io_commit(&cache->superblock);
     if (error)
         snprintf(why, why_bytes, "%s: cannot write the superblock: %s", cache->flash_path,
@@ -136,7 +159,7 @@ int cache_open(struct cache **opened, const struct cache_config *config, char *w
         out_of_memory(why, why_bytes);
     else
         error = open_flash(cache, config, why, why_bytes);
-    if (is_missing(error)) {
+    if (is_missing(error) && !config->drain) {
         if (config->without_flash)
             error = open_without_flash(cache, config, why, why_bytes);
         else
@@ -148,7 +171,7 @@ int cache_open(struct cache **opened, const struct cache_config *config, char *w
         cache->started_clean = cache->superblock.block->flags & SUPERBLOCK_CLEAN;
         error = cache_volumes_open(cache, config, why, why_bytes);
     }
-    if (!error)
+    if (!error && !cache->drains)
         error = cache_attach_begin(cache, why, why_bytes);
     if (!error && atomic_load(&cache->flash_state) == CACHE_FLASH_OK)
         error = begin_session(cache, why, why_bytes);
@@ -209,7 +232,7 @@ static int create_shard(struct cache *cache, struct shard_runner *runner)
         .retired_count = block->retired_count,
         .ordered_volumes = cache->ordered_places,
         .detached = atomic_load(&cache->flash_state) == CACHE_FLASH_MISSING,
-        .held = cache_attach_holds(cache),
+        .held = cache->drains || cache_attach_holds(cache),
     };
 
     memcpy(config.uuid, block->uuid, sizeof(config.uuid));
@@ -352,7 +375,8 @@ static int recover(struct cache *cache, char *why, size_t why_bytes)
     return 0;
 }
 
-int cache_start(struct cache *cache, char *why, size_t why_bytes)
+/* Shards that recovered, on cores that run. */
+static int start_shards(struct cache *cache, char *why, size_t why_bytes)
 {
     struct cores_config config = {
         .processors = cache->processors,
@@ -371,8 +395,29 @@ int cache_start(struct cache *cache, char *why, size_t why_bytes)
     if (error)
         return error;
     error = recover(cache, why, why_bytes);
-    if (!error)
-        error = cache_attach_finish(cache, why, why_bytes);
+    if (error)
+        cores_stop();
+    return error;
+}
+
+int cache_drain(struct cache *cache, char *why, size_t why_bytes)
+{
+    int error = start_shards(cache, why, why_bytes);
+
+    if (error)
+        return error;
+    error = cache_attach_drain(cache, why, why_bytes);
+    cores_stop();
+    return error;
+}
+
+int cache_start(struct cache *cache, char *why, size_t why_bytes)
+{
+    int error = start_shards(cache, why, why_bytes);
+
+    if (error)
+        return error;
+    error = cache_attach_finish(cache, why, why_bytes);
     if (!error) {
         error = cache_loss_start(cache);
         if (error)

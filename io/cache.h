@@ -41,7 +41,8 @@ struct cache_config {
     const struct cache_volume_config *volumes;
     unsigned volume_count;
     uint64_t buffer_bytes; /* I/O buffers per core; 0: default */
-    bool without_flash;    /* when the flash cannot be opened or read: serve in pass-through */
+    bool without_flash;    /* when the flash cannot be used: serve in pass-through */
+    bool drain;            /* for cache_drain: the flash is only read */
 };
 
 struct cache;
@@ -52,6 +53,11 @@ struct cache;
 int cache_open(struct cache **cache, const struct cache_config *config, char *why,
                size_t why_bytes);
 int cache_start(struct cache *cache, char *why, size_t why_bytes);
+
+/* Instead of cache_start, and with nobody served: brings what only the flash has to the backing stores,
+ * and makes durable in the state directory that nothing there counts any more (docs/attachment.md).
+ * Nothing is written to the flash.  -EIO: some of it could not be read or written. */
+int cache_drain(struct cache *cache, char *why, size_t why_bytes);
 
 /* Answers what is under way, closes the log, writes the superblock with the clean mark. */
 int cache_stop(struct cache *cache, char *why, size_t why_bytes);

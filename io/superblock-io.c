@@ -129,6 +129,11 @@ int superblock_io_commit(struct superblock_io *io)
     return write_copy(io, 1 - first);
 }
 
+int superblock_io_probe(struct superblock_io *io)
+{
+    return write_copy(io, copy_to_spare(io));
+}
+
 int superblock_io_retire(struct superblock_io *io, uint32_t segment)
 {
     struct superblock *block = io->block;

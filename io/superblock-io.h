@@ -29,6 +29,9 @@ void superblock_io_close(struct superblock_io *io);
  * it. The caller holds the lock, or is alone. */
 int superblock_io_commit(struct superblock_io *io);
 
+/* Whether the device can be written at all: one copy is, and says what it said. */
+int superblock_io_probe(struct superblock_io *io);
+
 /* Any thread: records that a segment is never to be used or believed again.  -ENOSPC when the table
  * is full. */
 int superblock_io_retire(struct superblock_io *io, uint32_t segment);
