@@ -4,26 +4,15 @@
  *
  * Chains are singly linked and new elements go to the front.  Among the flash slots of one block
  * the first in the chain was appended last; this order decides what supersedes what.
- *
- * The blocks of a region have buckets side by side: looking up several of them costs few cache
- * misses.
  */
 #include "common/hash.h"
 #include "engine/shard-private.h"
 #include "engine/share.h"
 
-static uint32_t *bucket_of(const struct shard *shard, uint64_t key)
-{
-    uint64_t hash = hash_mix64(key >> REGION_SHIFT) >> 32;
-
-    return &shard->buckets[(hash * (shard->bucket_count - REGION_BLOCKS + 1) >> 32) +
-                           (key & (REGION_BLOCKS - 1))];
-}
-
 void index_insert(struct shard *shard, uint32_t id, uint64_t key)
 {
     struct slot *slot = &shard->slots[id];
-    uint32_t *bucket = bucket_of(shard, key);
+    uint32_t *bucket = index_bucket(shard, key);
 
     assert(!(slot->bits & SLOT_LINKED));
     slot_key_set(slot, key);
@@ -37,7 +26,7 @@ void index_insert(struct shard *shard, uint32_t id, uint64_t key)
 void index_remove(struct shard *shard, uint32_t id)
 {
     struct slot *slot = &shard->slots[id];
-    uint32_t *link = bucket_of(shard, slot_key(slot));
+    uint32_t *link = index_bucket(shard, slot_key(slot));
 
     assert(slot->bits & SLOT_LINKED);
     while (*link != id) {
@@ -57,7 +46,7 @@ uint32_t index_lookup(const struct shard *shard, uint64_t key)
 
 uint32_t index_flash(const struct shard *shard, uint64_t key)
 {
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next) {
+    for (uint32_t id = *index_bucket(shard, key); id != NONE; id = shard->slots[id].next) {
         const struct slot *slot = &shard->slots[id];
 
         if (slot_key(slot) == key && !(slot->bits & SLOT_PENDING) && !is_frame(shard, id))
@@ -78,7 +67,7 @@ uint32_t index_older(const struct shard *shard, uint32_t slot)
 
 bool index_pending(const struct shard *shard, uint64_t key)
 {
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next)
+    for (uint32_t id = *index_bucket(shard, key); id != NONE; id = shard->slots[id].next)
         if (shard->slots[id].bits & SLOT_PENDING && slot_key(&shard->slots[id]) == key)
             return true;
     return false;
@@ -86,32 +75,10 @@ bool index_pending(const struct shard *shard, uint64_t key)
 
 uint32_t index_frame(const struct shard *shard, uint64_t key)
 {
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next)
+    for (uint32_t id = *index_bucket(shard, key); id != NONE; id = shard->slots[id].next)
         if (is_frame(shard, id) && slot_key(&shard->slots[id]) == key)
             return id;
     return NONE;
-}
-
-struct index_entries index_entries(const struct shard *shard, uint64_t key)
-{
-    struct index_entries entries = {.flash = NONE, .frame = NONE};
-
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = shard->slots[id].next) {
-        const struct slot *slot = &shard->slots[id];
-
-        if (slot_key(slot) != key)
-            continue;
-        if (is_frame(shard, id)) {
-            entries.frame = id;
-            if (!(slot->bits & FRAME_FILLING))
-                break;
-        } else if (slot->bits & SLOT_PENDING) {
-            entries.pending = true;
-        } else if (entries.flash == NONE) {
-            entries.flash = id;
-        }
-    }
-    return entries;
 }
 
 uint32_t index_newer_pending(const struct shard *shard, uint32_t slot)
@@ -119,7 +86,7 @@ uint32_t index_newer_pending(const struct shard *shard, uint32_t slot)
     uint64_t key = slot_key(&shard->slots[slot]);
     uint32_t newer = NONE;
 
-    for (uint32_t id = *bucket_of(shard, key); id != slot; id = shard->slots[id].next)
+    for (uint32_t id = *index_bucket(shard, key); id != slot; id = shard->slots[id].next)
         if (!is_frame(shard, id) && slot_key(&shard->slots[id]) == key &&
             shard->slots[id].bits & SLOT_PENDING)
             newer = id;
@@ -130,7 +97,7 @@ bool index_superseded(const struct shard *shard, uint32_t slot)
 {
     uint64_t key = slot_key(&shard->slots[slot]);
 
-    for (uint32_t id = *bucket_of(shard, key); id != slot; id = shard->slots[id].next)
+    for (uint32_t id = *index_bucket(shard, key); id != slot; id = shard->slots[id].next)
         if (!is_frame(shard, id) && slot_key(&shard->slots[id]) == key &&
             !(shard->slots[id].bits & SLOT_PENDING))
             return true;
@@ -246,7 +213,7 @@ void index_publish(struct shard *shard, uint32_t id)
     slot_segment(shard, id)->live++;
     shard->live_blocks++;
     share_add(shard, id);
-    for (uint32_t other = *bucket_of(shard, key); other != NONE; other = next) {
+    for (uint32_t other = *index_bucket(shard, key); other != NONE; other = next) {
         const struct slot *o = &shard->slots[other];
 
         next = o->next;
@@ -271,7 +238,7 @@ void index_drop_before(struct shard *shard, uint64_t key, uint64_t ring, uint32_
 {
     uint32_t next;
 
-    for (uint32_t id = *bucket_of(shard, key); id != NONE; id = next) {
+    for (uint32_t id = *index_bucket(shard, key); id != NONE; id = next) {
         const struct slot *slot = &shard->slots[id];
         const struct segment *segment;
 

@@ -28,6 +28,7 @@
 #ifndef ENGINE_SHARD_PRIVATE_H
 #define ENGINE_SHARD_PRIVATE_H
 
+#include "common/hash.h"
 #include "engine/shard-state.h"
 
 /* ---- shard.c ---------------------------------------------------------------------------- */
@@ -103,7 +104,6 @@ struct index_entries {
     uint32_t flash, frame;
     bool pending;
 };
-struct index_entries index_entries(const struct shard *shard, uint64_t key);
 /* Whether a record of the same block was appended after this flash slot and is on flash. */
 bool index_superseded(const struct shard *shard, uint32_t slot);
 /* The flash slot of the block that was appended next after this one and is pending, or NONE. */
@@ -121,6 +121,38 @@ void slot_unreadable(struct shard *shard, uint32_t slot, bool unreadable);
 static inline bool is_frame(const struct shard *shard, uint32_t id)
 {
     return id >= shard->slot_count;
+}
+
+/* Where the chain of a block begins: side by side for the blocks of a region, so that looking up
+ * several of them costs few cache misses. */
+static inline uint32_t *index_bucket(const struct shard *shard, uint64_t key)
+{
+    uint64_t hash = hash_mix64(key >> REGION_SHIFT) >> 32;
+
+    return &shard->buckets[(hash * (shard->bucket_count - REGION_BLOCKS + 1) >> 32) +
+                           (key & (REGION_BLOCKS - 1))];
+}
+
+static inline struct index_entries index_entries(const struct shard *shard, uint64_t key)
+{
+    struct index_entries entries = {.flash = NONE, .frame = NONE};
+
+    for (uint32_t id = *index_bucket(shard, key); id != NONE; id = shard->slots[id].next) {
+        const struct slot *slot = &shard->slots[id];
+
+        if (slot_key(slot) != key)
+            continue;
+        if (is_frame(shard, id)) {
+            entries.frame = id;
+            if (!(slot->bits & FRAME_FILLING))
+                break;
+        } else if (slot->bits & SLOT_PENDING) {
+            entries.pending = true;
+        } else if (entries.flash == NONE) {
+            entries.flash = id;
+        }
+    }
+    return entries;
 }
 
 /* What index_lookup returns. */
