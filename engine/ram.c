@@ -100,12 +100,12 @@ static void frame_kill(struct shard *shard, uint32_t id)
         frame_free(shard, id);
 }
 
-uint32_t ram_take(struct shard *shard, uint64_t key, bool sequential)
+uint32_t ram_take(struct shard *shard, const struct shard_volume *volume, uint64_t key,
+                  bool sequential)
 {
     uint32_t id = shard->frame_free_first;
-    struct shard_volume *volume = shard_volume(shard, key_volume(key));
 
-    if (id == NONE || !volume)
+    if (id == NONE)
         return NONE;
     shard->frame_free_first = shard->slots[id].next;
     if (shard->frame_free_first == NONE)

@@ -272,7 +272,7 @@ static uint64_t fill_reserve(struct shard *shard, struct piece *piece, uint32_t 
         if (entries.flash != NONE && !(shard->slots[entries.flash].bits & SLOT_BAD) &&
             !loss_bypasses(shard, &shard->slots[entries.flash]))
             continue;
-        piece->frame[i] = ram_take(shard, key, piece->flags & PIECE_SEQUENTIAL);
+        piece->frame[i] = ram_take(shard, volume, key, piece->flags & PIECE_SEQUENTIAL);
         if (piece->frame[i] == NONE)
             volume->counters.overrun_blocks++;
         else

@@ -195,7 +195,9 @@ static inline uint64_t slot_offset(const struct shard *shard, uint32_t slot)
 
 void ram_init(struct shard *shard);
 uint32_t *ram_generation(struct shard *shard, uint64_t key);
-uint32_t ram_take(struct shard *shard, uint64_t key, bool sequential); /* filling, or NONE */
+/* Filling, or NONE. */
+uint32_t ram_take(struct shard *shard, const struct shard_volume *volume, uint64_t key,
+                  bool sequential);
 void ram_filled(struct shard *shard, uint32_t id, uint32_t crc);
 void ram_hit(struct shard *shard, uint32_t id);
 void ram_drop(struct shard *shard, uint64_t key); /* the block's frame is out of date */

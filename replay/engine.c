@@ -125,11 +125,8 @@ static void carry_out(struct engine *engine, struct shard *shard, const struct a
 
 static void run(struct engine *engine, struct shard *shard)
 {
-    while (engine->head != engine->tail) {
-        struct action action = engine->queue[engine->head++ % QUEUE];
-
-        carry_out(engine, shard, &action);
-    }
+    for (; engine->head != engine->tail; engine->head++)
+        carry_out(engine, shard, &engine->queue[engine->head % QUEUE]);
 }
 
 /* Everything that is due at `until_ns`, in order. */
