@@ -13,6 +13,7 @@
 
 #define TEXT_BYTES     (1u << 17) /* leaves room for a newline behind the longest line */
 #define LINE_MAX_BYTES 256u
+#define DIGITS_MAX     18
 #define WHY_BYTES      256u
 /* Past this, offsets do not fit a volume: 2^36 blocks of 4 KiB. */
 #define OFFSET_MAX (UINT64_C(1) << 48)
@@ -158,37 +159,33 @@ void trace_close(struct trace *trace)
 
 /* ---- lines -------------------------------------------------------------------------------- */
 
-/* Reads decimal digits up to `end`; false: none, or the number is too large. */
-static bool number(char **at, char end, uint64_t *value)
+/* Reads decimal digits; false: there are none, or too many. */
+static inline bool number(const char **at, uint64_t *value)
 {
-    char *from = *at;
+    const char *next = *at;
     uint64_t sum = 0;
 
-    for (; **at >= '0' && **at <= '9'; ++*at) {
-        if (sum > UINT64_MAX / 16)
-            return false;
-        sum = sum * 10 + (uint64_t)(**at - '0');
-    }
-    *value = sum;
-    if (*at == from || **at != end)
+    for (unsigned digit; (digit = (unsigned)(*next - '0')) <= 9; next++)
+        sum = sum * 10 + digit;
+    if (next == *at || next - *at > DIGITS_MAX)
         return false;
-    ++*at;
+    *value = sum;
+    *at = next;
     return true;
 }
 
-static const char *number_end(const char *at)
+/* A number, and what ends it. */
+static inline bool field(const char **at, char end, uint64_t *value)
 {
-    while (*at >= '0' && *at <= '9')
-        at++;
-    return at;
+    return number(at, value) && *(*at)++ == end;
 }
 
-static int parse(struct trace *trace, char *line, struct trace_request *request)
+static int parse(struct trace *trace, const char *line, struct trace_request *request)
 {
-    char *at = line;
-    uint64_t volume;
+    const char *at = line;
+    uint64_t volume = 1;
 
-    if (!number(&at, ',', &request->time_us))
+    if (!field(&at, ',', &request->time_us))
         return refuse(trace, "line %llu: the first field is no time in microseconds",
                       (unsigned long long)trace->line);
     if ((*at != 'R' && *at != 'W') || at[1] != ',')
@@ -196,14 +193,13 @@ static int parse(struct trace *trace, char *line, struct trace_request *request)
                       (unsigned long long)trace->line);
     request->is_write = *at == 'W';
     at += 2;
-    if (!number(&at, ',', &request->offset))
+    if (!field(&at, ',', &request->offset))
         return refuse(trace, "line %llu: the third field is no offset in bytes",
                       (unsigned long long)trace->line);
-    volume = 1;
-    if (!number(&at, *number_end(at) == ',' ? ',' : '\n', &request->length))
+    if (!number(&at, &request->length) || (*at != ',' && *at != '\n'))
         return refuse(trace, "line %llu: the fourth field is no length in bytes",
                       (unsigned long long)trace->line);
-    if (at[-1] == ',' && (!number(&at, '\n', &volume) || volume < 1 || volume > TRACE_VOLUMES))
+    if (*at++ == ',' && (!field(&at, '\n', &volume) || volume < 1 || volume > TRACE_VOLUMES))
         return refuse(trace, "line %llu: the fifth field is no volume, 1 to %u",
                       (unsigned long long)trace->line, TRACE_VOLUMES);
     request->volume = (uint16_t)volume;
