@@ -16,7 +16,7 @@ echo '. "$REAL/tests/functions.sh"; cleanup_fn touch "$MARK"; requires_program n
 # run_them TEST...: output in $output, exit status in $status.
 run_them() {
     status=0
-    output=$(env REAL="$srcdir" MARK="$tmpdir/mark" SANITIZER=none TEST_TIMEOUT=1 \
+    output=$(env REAL="$srcdir" MARK="$tmpdir/mark" SANITIZER=none TEST_TIMEOUT=5 \
         srcdir="$tmpdir/source" builddir="$tmpdir/build" "$srcdir/tests/run" "$@" 2>&1) || status=$?
     echo "$output"
 }
@@ -38,7 +38,7 @@ run_them tests/test-pass.sh tests/test-fail.sh tests/test-slow.sh tests/test-cra
 expect 'FAIL: tests/test-fail.sh .*'
 expect 'some reason for failing'
 expect 'FAIL: tests/test-slow.sh .*'
-expect 'TIMEOUT: killed after 1 seconds'
+expect 'TIMEOUT: killed after 5 seconds'
 expect 'FAIL: tests/test-crash.sh .*'
 expect 'FAIL: tests/missing .*'
 last_line "1 passed, 4 failed, 0 skipped"

@@ -403,7 +403,7 @@ static void compare_backing(void)
 
 static void destage_all(void)
 {
-    for (unsigned i = 0; i < 3000 && cache_dirty_blocks(cache, VOLUME_ALL) > 0; i++) {
+    for (unsigned i = 0; i < 20000 && cache_dirty_blocks(cache, VOLUME_ALL) > 0; i++) {
         cache_destage_all(cache, VOLUME_ALL);
         usleep(10000);
     }
