@@ -55,7 +55,7 @@ mount_file() {
     : >"$file"
     nbdfuse "$file" "$(store_uri "$1")" >>"$tmpdir/nbdfuse.log" 2>&1 &
     cleanup_fn unmount_file "$file" $!
-    for ((i = 0; i < 200; i++)); do
+    for ((i = 0; i < 1200; i++)); do
         [ -s "$file" ] && return 0
         kill -0 $! 2>/dev/null || skip "FUSE: $(tail -n 1 "$tmpdir/nbdfuse.log")"
         sleep 0.05

@@ -59,7 +59,7 @@ io "read -P 3 512k 4k" "read -P 1 516k 4k" "write -P 4 16M 256k" "write -P 5 20M
 rules flash.img "error wzf 30"
 io "write -P 6 24M 64k" flush & # waits until it is known what only the flash has
 client=$!
-for ((i = 0; i < 400; i++)); do
+for ((i = 0; i < 1200; i++)); do
     [ "$(attachment state)" = detached ] && break
     sleep 0.05
 done
