@@ -2,15 +2,24 @@
 #include "io/backing-identity.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/endian.h"
 #include "common/hash.h"
+
+#ifndef CIFS_MAGIC
+#    define CIFS_MAGIC 0xff534d42u
+#endif
+#ifndef SMB2_MAGIC
+#    define SMB2_MAGIC 0xfe534d42u
+#endif
 
 #define NAME_SEED    1
 #define VERSION_SEED 2 /* of the second half, when it was of the name, too */
@@ -23,13 +32,28 @@ static uint64_t hash_text(uint64_t seed, const char *text)
     return seed;
 }
 
+/* Whose server may be another one tomorrow, with the same files. */
+static bool is_remote(int fd)
+{
+    static const uint32_t types[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,  CIFS_MAGIC,
+                                     SMB2_MAGIC,      FUSE_SUPER_MAGIC, V9FS_MAGIC};
+    struct statfs status;
+
+    if (fstatfs(fd, &status) != 0)
+        return true;
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if ((uint32_t)status.f_type == types[i])
+            return true;
+    return false;
+}
+
 /* A copy, and what a backup tool puts in its place, is born later; the inode is no help, as some file
  * systems make numbers up. */
 static uint64_t of_file(int fd)
 {
     struct statx status;
 
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 ||
+    if (is_remote(fd) || statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 ||
         !(status.stx_mask & STATX_BTIME) || status.stx_btime.tv_sec == 0)
         return 0;
     return hash_pair64((uint64_t)status.stx_btime.tv_sec, status.stx_btime.tv_nsec);

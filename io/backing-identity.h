@@ -4,7 +4,8 @@
  *
  * An identity is a hash of the name in the first 8 bytes, and in the others a hash of what tells this
  * very file or disk from any other of that name: when the file was born; the disk's WWID, UUID or
- * serial number.  Zero where nothing does: NBD servers, some file systems and disks.
+ * serial number.  Zero where nothing does, or not for certain: NBD servers, some disks, remote and
+ * some other file systems.  What is not known before or now is taken for the same.
  */
 #ifndef IO_BACKING_IDENTITY_H
 #define IO_BACKING_IDENTITY_H

@@ -126,10 +126,11 @@ static void say_other_store(const struct cache_volume *volume, enum backing_iden
     else
         snprintf(
             why, why_bytes,
-            "volume \"%s\": its backing store %s is not the one of last time, but another "
-            "file or disk in its place: put the other one back; or, if it is a true copy, start "
-            "once with --trust-flash %s; or, if what it has counts (it was restored from a "
-            "backup, say), give up what the flash has of it with --discard-dirty %s",
+            "volume \"%s\": its backing store %s is not the one of last time, but another file "
+            "(born at another time) or disk (with another WWID, UUID or serial number) in its "
+            "place: put the other one back; or, if it is a true copy, start once with "
+            "--trust-flash %s; or, if what it has counts (it was restored from a backup, say), "
+            "give up what the flash has of it with --discard-dirty %s",
             name, volume->volume.description, name, name);
 }
 

@@ -43,7 +43,7 @@ stop_daemon
 
 mv "$file" "$tmpdir/first"
 mv "$tmpdir/backup" "$file"
-other="another file or disk in its place.*--discard-dirty v"
+other="another file (born at another time) or disk .* in its place.*--discard-dirty v"
 refused "$other" "is another file or disk than last time"
 start_daemon --discard-dirty v
 grep -q "given up, as --discard-dirty asks: all that this flash has of the volume" "$daemon_log" ||

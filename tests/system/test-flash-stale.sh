@@ -212,3 +212,36 @@ io "write -P 11 5M 64k" "read -P 11 5M 64k" "read -P 9 3M 64k" flush
 stop_daemon
 use "$tmpdir/moved"
 refused "stale for volume"
+
+# ---- killed between the superblock's new number and the file that notes it -----------------------
+
+use "$tmpdir/moved"
+start_daemon --discard-dirty v
+io "write -P 12 6M 64k" flush
+cp "$tmpdir/state/v.epoch" "$tmpdir/before"
+stop_daemon
+cp "$tmpdir/before" "$tmpdir/state/v.epoch"
+start_daemon
+io "read -P 12 6M 64k"
+stop_daemon
+# A file of the version that noted no number.
+python3 - "$tmpdir/state/v.epoch" <<'END'
+import sys
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+with open(sys.argv[1], encoding="ascii") as file:
+    lines = [line for line in file if not line.startswith(("sequence ", "end "))]
+lines[0] = "blkcached attachment 1\n"
+text = "".join(lines)
+with open(sys.argv[1], "w", encoding="ascii") as file:
+    file.write(f"{text}end {crc32c(text.encode()):08x}\n")
+END
+grep -q '^sequence' "$tmpdir/state/v.epoch" && fail "the file was not made old"
+start_daemon
+io "read -P 12 6M 64k"
+stop_daemon
