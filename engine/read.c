@@ -38,6 +38,12 @@ static inline bool fill_wanted(const struct shard *shard, const struct piece *pi
            (!active_overlap(shard, key, 1) || MUTANT(5));
 }
 
+/* What is only to be brought into the cache nobody reads: it says nothing of hits and misses. */
+static bool is_counted(const struct piece *piece)
+{
+    return piece->op != PIECE_PREFETCH;
+}
+
 static void read_backing(struct shard *shard, struct piece *piece, struct shard_volume *volume,
                          uint32_t first, uint32_t count, struct actions *out)
 {
@@ -54,7 +60,7 @@ static void read_backing(struct shard *shard, struct piece *piece, struct shard_
     piece->ios++;
     piece->backing_blocks += count;
     backing_read_begin(shard, piece, first, count);
-    volume->counters.miss_blocks += count;
+    volume->counters.miss_blocks += is_counted(piece) ? count : 0;
 }
 
 enum source {
@@ -98,7 +104,7 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
             ram_hit(shard, id);
         piece->frame[i] = id;
         piece->ram_mask |= UINT64_C(1) << i;
-        volume->counters.ram_hit_blocks++;
+        volume->counters.ram_hit_blocks += is_counted(piece);
         return SOURCE_NONE;
     }
     if (loss_bypasses(shard, s))
@@ -113,11 +119,11 @@ static enum source read_block(struct shard *shard, struct piece *piece, struct s
         heat_hit(shard, s);
     if (s->bits & SLOT_ZERO) {
         piece->zero_mask |= UINT64_C(1) << i;
-        volume->counters.zero_hit_blocks++;
+        volume->counters.zero_hit_blocks += is_counted(piece);
         return SOURCE_NONE;
     }
     piece->flash_blocks++;
-    volume->counters.flash_hit_blocks++;
+    volume->counters.flash_hit_blocks += is_counted(piece);
     *slot = id;
     return SOURCE_FLASH;
 }
@@ -165,9 +171,11 @@ void read_request(struct shard *shard, struct piece *piece, struct actions *out)
         action_reply(out, piece, -ENXIO);
         return;
     }
-    volume->counters.read_pieces++;
-    volume->counters.read_blocks += piece->count;
-    mrc_note(volume, piece);
+    if (is_counted(piece)) {
+        volume->counters.read_pieces++;
+        volume->counters.read_blocks += piece->count;
+        mrc_note(volume, piece);
+    }
     shard->heat.clock += piece->flags & (PIECE_NO_FILL | PIECE_BEYOND) ? 0 : piece->count;
     read_blocks(shard, piece, volume, 0, piece->count, out);
     if (piece->ios == 0)

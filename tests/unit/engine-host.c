@@ -443,6 +443,17 @@ int host_read(struct host *host, uint64_t block, uint32_t count, uint8_t flags)
     return error;
 }
 
+int host_prefetch(struct host *host, uint64_t block, uint32_t count)
+{
+    struct piece *piece = piece_new(host, PIECE_PREFETCH, block, count, 0);
+    int error = submit(host, piece);
+
+    for (uint32_t i = 0; i < count; i++)
+        if (piece->ram_mask >> i & 1)
+            shard_frame_unpin(host->shard, piece->frame[i]);
+    return error;
+}
+
 void host_read_all(struct host *host)
 {
     for (uint64_t block = 0; block < HOST_BLOCKS; block += REGION_BLOCKS)

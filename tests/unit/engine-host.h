@@ -76,6 +76,7 @@ int host_write(struct host *host, uint64_t block, uint32_t count, uint32_t head,
 int host_zero(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
 int host_read(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
 int host_invalidate(struct host *host, uint64_t block, uint32_t count, uint8_t flags);
+int host_prefetch(struct host *host, uint64_t block, uint32_t count);
 void host_read_all(struct host *host); /* every block of the volume matches the model */
 void host_destage_all(struct host *host);
 uint64_t host_random(struct host *host);

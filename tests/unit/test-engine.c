@@ -374,6 +374,28 @@ START_TEST(what_was_read_outlives_the_process)
 }
 END_TEST
 
+/* Nor does it say anything of hits: what is there already was not read either. */
+START_TEST(prefetching_is_no_reading)
+{
+    struct host *host = host_new(MODE_WRITE_BACK, false, 15);
+    const struct counters *counters = shard_counters(host->shard, HOST_VOLUME);
+
+    ck_assert_int_eq(host_write(host, 0, 8, 0, 0, 0), 0);
+    ck_assert_int_eq(host_zero(host, 8, 8, 0), 0);
+    host_idle(host, 1000000000);
+    ck_assert_int_eq(host_prefetch(host, 0, 64), 0);
+    ck_assert_int_eq(host_prefetch(host, 0, 64), 0);
+    ck_assert_uint_eq(counters->fill_blocks, 48);
+    ck_assert_uint_eq(counters->read_pieces + counters->read_blocks + counters->miss_blocks, 0);
+    ck_assert_uint_eq(
+        counters->ram_hit_blocks + counters->flash_hit_blocks + counters->zero_hit_blocks, 0);
+    ck_assert_int_eq(host_read(host, 0, 64, 0), 0);
+    ck_assert_uint_eq(counters->read_blocks, 64);
+    ck_assert_uint_eq(misses(host), 0);
+    host_free(host);
+}
+END_TEST
+
 /* Reads do not wait for the flash; RAM keeps what it can until the flash takes it. */
 START_TEST(fills_wait_for_a_slow_flash)
 {
@@ -459,6 +481,7 @@ int main(void)
     tcase_add_loop_test(cases, absent_in_a_kept_segment_hides_nothing, 38, 50);
     tcase_add_test(cases, scan_does_not_wear_a_full_flash);
     tcase_add_test(cases, what_was_read_outlives_the_process);
+    tcase_add_test(cases, prefetching_is_no_reading);
     tcase_add_test(cases, fills_wait_for_a_slow_flash);
     tcase_add_test(cases, ram_serves_while_fills_wait);
     tcase_add_test(cases, fills_leave_room_for_writes);
