@@ -3,22 +3,26 @@
 #include "daemon/settings.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/sync.h"
 #include "daemon/config-value.h"
+#include "daemon/patient-lock.h"
 
 #define PATH_BYTES 4200
 
 struct settings {
     char state_dir[PATH_BYTES], path[PATH_BYTES + 16], new_path[PATH_BYTES + 20];
+    int dir_fd; /* holds the lock on the directory; -1: there is none */
     pthread_mutex_t lock;
     json_t *volumes;
 };
@@ -71,6 +75,34 @@ static int load(struct settings *settings, char *why, size_t why_bytes)
     return -EBADMSG;
 }
 
+/* Two daemons would overwrite what each other set and noted, for as long as they live. */
+static int take_dir(struct settings *settings, char *why, size_t why_bytes)
+{
+    int error;
+
+    if (mkdir(settings->state_dir, 0700) != 0 && errno != EEXIST)
+        error = -errno;
+    else {
+        settings->dir_fd = open(settings->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        error = settings->dir_fd < 0 ? -errno : patient_lock(settings->dir_fd, LOCK_EX);
+    }
+    if (error == -EWOULDBLOCK) {
+        snprintf(
+            why, why_bytes,
+            "state directory %s: another blkcached uses it; stop that, or give this one another "
+            "daemon.state_dir",
+            settings->state_dir);
+        return -EBUSY;
+    }
+    if (settings->dir_fd >= 0) /* the file system may know no locks */
+        return 0;
+    snprintf(why, why_bytes,
+             "state directory %s: cannot be used: %s; create it, or give another "
+             "daemon.state_dir",
+             settings->state_dir, strerror(-error));
+    return error;
+}
+
 int settings_begin(struct settings **begun, const char *state_dir, char *why, size_t why_bytes)
 {
     struct settings *settings = calloc(1, sizeof(*settings));
@@ -80,11 +112,14 @@ int settings_begin(struct settings **begun, const char *state_dir, char *why, si
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
+    settings->dir_fd = -1;
     pthread_mutex_init(&settings->lock, NULL);
     snprintf(settings->state_dir, sizeof(settings->state_dir), "%s", state_dir);
     snprintf(settings->path, sizeof(settings->path), "%s/settings.json", state_dir);
     snprintf(settings->new_path, sizeof(settings->new_path), "%s.new", settings->path);
-    error = load(settings, why, why_bytes);
+    error = take_dir(settings, why, why_bytes);
+    if (!error)
+        error = load(settings, why, why_bytes);
     if (error) {
         settings_end(settings);
         return error;
@@ -98,6 +133,8 @@ void settings_end(struct settings *settings)
     if (settings == NULL)
         return;
     json_decref(settings->volumes);
+    if (settings->dir_fd >= 0)
+        close(settings->dir_fd);
     pthread_mutex_destroy(&settings->lock);
     free(settings);
 }

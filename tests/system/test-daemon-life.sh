@@ -71,6 +71,19 @@ status=0
 [ $status -eq 1 ] || fail "a second daemon: status $status"
 grep -q 'another blkcached uses it' "$tmpdir/err" || fail "$(cat "$tmpdir/err")"
 [ "$(field .pid)" = "$daemon_pid" ] || fail "the first lost its socket"
+# With flash and sockets of its own, but the first one's state directory, whose files it would overwrite.
+truncate -s 8M "$tmpdir/theirs"
+"$builddir/blkcachectl" format --size 20M --quick "$tmpdir/other.flash" >/dev/null
+cat >"$tmpdir/other.conf" <<END
+daemon = { control = "$tmpdir/other.sock"; state_dir = "$tmpdir/state"; metrics = ""; };
+cache = { flash = "$tmpdir/other.flash"; ram = "4M"; };
+nbd = { listen = (); };
+volumes = ( { name = "theirs"; backing = "$tmpdir/theirs"; } );
+END
+status=0
+timeout 60 "$builddir/blkcached" --foreground -c "$tmpdir/other.conf" 2>"$tmpdir/err" || status=$?
+[ $status -eq 1 ] || fail "a second daemon with the same state directory: status $status"
+grep -q "state directory $tmpdir/state: another blkcached uses it; .*daemon.state_dir" "$tmpdir/err" || fail "$(cat "$tmpdir/err")"
 status=0
 "$builddir/blkcachectl" check "$flash" 2>"$tmpdir/err" || status=$?
 [ $status -eq 1 ] && grep -q 'it is in use' "$tmpdir/err" || fail "check of a flash in use"
