@@ -365,7 +365,12 @@ static int recover(struct cache *cache, char *why, size_t why_bytes)
     int error = run_all(cache, RUNNER_RECOVERING, 0);
 
     if (error) {
-        snprintf(why, why_bytes, "%s: recovery failed: %s", cache->flash_path, strerror(-error));
+        snprintf(why, why_bytes, "%s: recovery failed: %s%s", cache->flash_path, strerror(-error),
+                 error == -EIO
+                     ? ": what cannot be read there may hide acknowledged writes; start again, or "
+                       "copy the device to another one (ddrescue) and start with that: only what "
+                       "could not be copied may come back older then, or as an error"
+                     : "");
         return error;
     }
     cache->recovery_seconds = (double)(clock_ns() - start_ns) / 1e9;

@@ -100,6 +100,17 @@ nbdcopy "$(nbd_uri v)" "$tmpdir/seen"
 cmp "$tmpdir/seen" "$tmpdir/store" || fail "the backing store differs"
 nbdcopy "$(nbd_uri w)" "$tmpdir/seen"
 cmp "$tmpdir/seen" "$tmpdir/other" || fail "the other backing store differs"
+
+# ---- what a start has to read: it is refused, and nothing is lost by that
+
+client v 'write -P 185 3M 4k' flush
+kill_daemon
+rules flash.img "error r 5 $(flash_offset 185) $(($(flash_offset 185) + 4096))"
+if "$builddir/blkcached" --foreground -c "$config" >"$tmpdir/refused" 2>&1; then fail "it starts"; fi
+grep -q 'recovery failed: Input/output error: .*ddrescue' "$tmpdir/refused" || fail "$(cat "$tmpdir/refused")"
+rules flash.img
+start_daemon
+client v 'read -P 185 3M 4k' 'read -P 184 2052k 4k'
 stop_daemon
 # shellcheck disable=SC2034 # for tests/functions.sh
 flash_is_damaged="rotten blocks stay where they are until their segment is used again"
