@@ -137,10 +137,11 @@ int superblock_io_probe(struct superblock_io *io)
 int superblock_io_retire(struct superblock_io *io, uint32_t segment)
 {
     struct superblock *block = io->block;
+    bool known = false, lost;
     int error = 0;
-    bool known = false;
 
     pthread_mutex_lock(&io->lock);
+    lost = io->lost; /* that was told */
     for (uint32_t i = 0; i < block->retired_count; i++)
         known |= block->retired[i] == segment;
     if (!known && block->retired_count == RETIRED_MAX)
@@ -150,6 +151,8 @@ int superblock_io_retire(struct superblock_io *io, uint32_t segment)
     if (!error)
         error = superblock_io_commit(io);
     pthread_mutex_unlock(&io->lock);
+    if (lost)
+        return error;
     if (error)
         log_error("cannot record a failed flash segment; replace the flash device",
                   LOG_UINT("segment", segment), LOG_ERRNO(error));
