@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Volumes of the configuration, matched with those in the superblock. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "common/uuid.h"
+#include "io/attachment.h"
 #include "io/backing-identity.h"
 #include "io/cache-private.h"
 #include "io/request-private.h"
@@ -205,6 +207,38 @@ static struct ranges pins_of_bytes(const struct ranges *bytes)
     return pins;
 }
 
+/* Whether the flash may have dirty data of a volume. */
+static bool may_owe(const struct cache *cache, const char *name)
+{
+    struct attachment file;
+    char ignored[PATH_MAX + 256];
+    bool owes = true;
+
+    if (superblock_volume_find(cache->superblock.block, name) == NULL)
+        return false;
+    if (cache->state_dir != NULL &&
+        attachment_load(cache->state_dir, name, &file, ignored, sizeof(ignored)) == 0) {
+        owes = file.state != ATTACHMENT_STOPPED || file.dirty_count > 0;
+        free(file.dirty);
+    }
+    return owes;
+}
+
+/* A volume that its clients may only read is opened for writing as long as it is owed something. */
+static int open_backing(const struct cache *cache, const struct cache_volume_config *config,
+                        struct backing **backing, char *why, size_t why_bytes)
+{
+    int error = -EROFS;
+
+    if (!config->read_only || may_owe(cache, config->name))
+        error = backing_open(backing, config->backing, false, config->backing_timeout_ns, why,
+                             why_bytes);
+    if (error && config->read_only)
+        error = backing_open(backing, config->backing, true, config->backing_timeout_ns, why,
+                             why_bytes);
+    return error;
+}
+
 int cache_volume_create(struct cache *cache, const struct cache_volume_config *config,
                         struct cache_volume **created, char *why, size_t why_bytes)
 {
@@ -241,8 +275,7 @@ int cache_volume_create(struct cache *cache, const struct cache_volume_config *c
         (config->discard_dirty ? ATTACH_DISCARD : 0u) | (config->trust_flash ? ATTACH_TRUST : 0u);
     atomic_init(&volume->epoch, 1);
 
-    error = backing_open(&volume->backing, config->backing, config->read_only,
-                         config->backing_timeout_ns, reason, sizeof(reason));
+    error = open_backing(cache, config, &volume->backing, reason, sizeof(reason));
     if (error)
         snprintf(why, why_bytes, "volume \"%s\": %s", config->name, reason);
     else
