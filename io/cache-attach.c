@@ -276,6 +276,22 @@ static void tell_given_up(const struct cache_volume *volume)
                 LOG_STR("volume", volume->volume.name), LOG_STR("blocks", blocks));
 }
 
+/* Whoever gave --force to format knows the flash, perhaps not what it held. */
+static void tell_formatted_over(const struct cache_volume *volume)
+{
+    const struct attachment *file = &volume->file;
+    char blocks[256] = "not known";
+
+    if (file->state == ATTACHMENT_NONE ||
+        (file->state != ATTACHMENT_ATTACHED && file->dirty_count == 0) ||
+        memcmp(file->flash, volume->cache->superblock.block->uuid, sizeof(file->flash)) == 0)
+        return;
+    if (file->state != ATTACHMENT_ATTACHED)
+        attachment_describe(file->dirty, file->dirty_count, blocks, sizeof(blocks));
+    log_warning("given up: what was dirty on the flash that was formatted",
+                LOG_STR("volume", volume->volume.name), LOG_STR("blocks", blocks));
+}
+
 int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes)
 {
     const struct attach_plan *plan = &volume->plan;
@@ -285,6 +301,8 @@ int cache_attach_volume(struct cache_volume *volume, char *why, size_t why_bytes
 
     if (plan->discards)
         tell_given_up(volume);
+    else if (plan->verdict == ATTACH_NEW)
+        tell_formatted_over(volume);
     switch (plan->verdict) {
     case ATTACH_NEW:
     case ATTACH_NORMAL:

@@ -87,6 +87,7 @@ refused "only flash .* has 16 blocks (65536 bytes): 16-31"
 use "$tmpdir/fresh"
 rm "$trigger"
 start_daemon
+said "given up: what was dirty on the flash that was formatted volume=v blocks=\"16 blocks (65536 bytes): 16-31\""
 io "read -P 2 0 512k"
 kill_daemon
 use "$tmpdir/third"
