@@ -27,7 +27,8 @@ static void print(const json_t *answer)
     size_t index;
     json_t *point;
 
-    printf("%s: misses that a cache of its own of this size would have had, of %lld blocks read\n",
+    printf("%s: misses that an LRU cache of its own of this size would have had, of %lld blocks "
+           "read\n",
            json_string_value(json_object_get(answer, "volume")),
            (long long)json_integer_value(json_object_get(answer, "reads")));
     table_begin(&table, "rrrl");
