@@ -5,13 +5,29 @@
 #include "common/log.h"
 #include "io/cache-private.h"
 
+#define TRIES_MAX 8u
+
 /* ---- flash -------------------------------------------------------------------------------- */
+
+static void submit_flash(struct core *core, struct cache *cache)
+{
+    struct io_uring_sqe *sqe = core_sqe(core);
+
+    io_uring_prep_fsync(sqe, cache->flash.fd, IORING_FSYNC_DATASYNC);
+    core_sqe_file(core, sqe, cache->flash.slot);
+    core_sqe_to(sqe, &cache->flush_op);
+}
 
 static void flash_flushed(struct core *core, struct core_op *op, int32_t result, uint32_t cqe_flags)
 {
     struct cache *cache = container_of(op, struct cache, flush_op);
 
     (void)cqe_flags;
+    /* Interrupted, it has not failed. */
+    if ((result == -EINTR || result == -EAGAIN) && ++cache->flush_tries < TRIES_MAX) {
+        submit_flash(core, cache);
+        return;
+    }
     /* What an earlier one dropped, none brings back. */
     if (result >= 0 && atomic_load(&cache->flash_state) != CACHE_FLASH_OK)
         result = -EIO;
@@ -21,16 +37,13 @@ static void flash_flushed(struct core *core, struct core_op *op, int32_t result,
 static void start_flash(struct core *core, struct flush_coordinator *coordinator)
 {
     struct cache *cache = container_of(coordinator, struct cache, flush);
-    struct io_uring_sqe *sqe;
 
     /* What the shards count as written now, the flush that follows makes durable. */
     for (unsigned i = 0; i < cache->shard_count; i++)
         cache->flush_tokens[i] = shard_runner_flush_begin(&cache->runners[i]);
     cache->flush_op.done = flash_flushed;
-    sqe = core_sqe(core);
-    io_uring_prep_fsync(sqe, cache->flash.fd, IORING_FSYNC_DATASYNC);
-    core_sqe_file(core, sqe, cache->flash.slot);
-    core_sqe_to(sqe, &cache->flush_op);
+    cache->flush_tries = 0;
+    submit_flash(core, cache);
 }
 
 static void end_flash(struct core *core, struct flush_coordinator *coordinator, int result)

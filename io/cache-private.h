@@ -87,6 +87,7 @@ struct cache {
     /* The coordinator of flash flushes, and the flush that runs. */
     struct flush_coordinator flush;
     struct core_op flush_op;
+    unsigned flush_tries;
     uint64_t flush_tokens[SHARDS_MAX]; /* what shard_flush_begin said */
 
     struct cache_notice notices[CACHE_NOTICES];
