@@ -27,7 +27,7 @@ systemctl() {
 }
 blkcached() { "$builddir/blkcached" -c "$config" "$@"; }
 qemu-system-x86_64() { # without the network, whose firmware takes seconds
-    timeout 60 qemu-system-x86_64 -nographic -nic none "$@" >"$tmpdir/serial.log" </dev/null || fail "qemu: $?"
+    timeout 200 qemu-system-x86_64 -nographic -nic none "$@" >"$tmpdir/serial.log" </dev/null || fail "qemu: $?"
 }
 
 # ---- a disk that boots: copies its second sector to the fourth, turns the machine off

@@ -59,9 +59,9 @@ blkcachectl flush --wait | grep -q 'nothing is dirty' || fail "a flush of all"
 # ---- signals
 
 kill -USR1 "$daemon_pid"
-wait_until 5 grep -q 'notice: status state=running' "$daemon_log"
+wait_until 30 grep -q 'notice: status state=running' "$daemon_log"
 kill -HUP "$daemon_pid"
-wait_until 5 grep -q 'configuration was read again' "$daemon_log"
+wait_until 30 grep -q 'configuration was read again' "$daemon_log"
 daemon_alive || fail "SIGHUP ended it"
 
 # ---- alone

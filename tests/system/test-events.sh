@@ -23,14 +23,14 @@ blkcachectl --json events | jq -es 'length > 0 and .[-1].number == length and al
 "$builddir/blkcachectl" -s "$control_socket" events --follow >"$tmpdir/followed" &
 follower=$!
 cleanup_fn end_process $follower
-wait_until 10 grep -q 'blkcached serves' "$tmpdir/followed"
+wait_until 30 grep -q 'blkcached serves' "$tmpdir/followed"
 kill -USR1 "$daemon_pid"
-wait_until 10 grep -q 'status volume=a' "$tmpdir/followed"
+wait_until 30 grep -q 'status volume=a' "$tmpdir/followed"
 end_process $follower
 
 # ---- a crash, and a line that it tore
 
-wait_until 10 grep -q 'status volume=a' "$tmpdir/state/events"
+wait_until 30 grep -q 'status volume=a' "$tmpdir/state/events"
 kill_daemon
 before=$(wc -l <"$tmpdir/state/events")
 printf '{"number":%d,"time":"2026' $((before + 1)) >>"$tmpdir/state/events"
@@ -52,7 +52,7 @@ for ((i = 1000; i < 15000; i++)); do
     printf "$line" $i
 done >>"$tmpdir/state/events"
 start_daemon
-[ -e "$tmpdir/state/events.old" ] || wait_until 10 test -e "$tmpdir/state/events.old"
+[ -e "$tmpdir/state/events.old" ] || wait_until 30 test -e "$tmpdir/state/events.old"
 [ "$(stat -c %s "$tmpdir/state/events")" -lt 10000 ] || fail "events did not begin anew"
 [ "$(blkcachectl --json events | wc -l)" = 1000 ] || fail "$(blkcachectl --json events | wc -l) events"
 stop_daemon

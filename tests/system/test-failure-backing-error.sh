@@ -54,7 +54,7 @@ expect "state with errors" "$(volume v state)" backing-down
 volume v backing_state | grep -q 'Input/output error' || fail "backing_state is $(volume v backing_state)"
 [ "$(volume v destage_lag_seconds | cut -d. -f1)" -ge 2 ] || fail "it lags $(volume v destage_lag_seconds) s"
 in_step() { [ "$(volume w destage_lag_seconds | cut -d. -f1)" = 0 ]; }
-wait_until 10 in_step
+wait_until 30 in_step
 expect "the other volume's state" "$(volume w state)" ok
 [ "$(status .notices.NOTICE_BACKING_ERROR)" -ge 1 ] || fail "no notice"
 grep -q 'warning: the backing store failed a destage write.* volume=v' "$daemon_log" || fail "nothing in the log"

@@ -68,7 +68,7 @@ volume write-around backing_state | grep -q 'did not answer in time' || fail "$(
 for mode in $modes; do rules "$mode"; done
 answers() { timeout 20 qemu-io -f raw -c 'read 24M 4k' "$(nbd_uri "$1")"; }
 for mode in $modes; do
-    wait_until 15 answers "$mode"
+    wait_until 30 answers "$mode"
     # The first flush may tell of writes that were lost; what failed is written again.
     client "$mode" 'write -P 4 2M 64k' 'write -P 4 3M 64k' 'read -P 0 16M 4k'
     timeout 20 qemu-io -f raw -c flush "$(nbd_uri "$mode")" >/dev/null 2>&1 || :
@@ -87,7 +87,7 @@ done
 kill -STOP "${store_pid[write-back]}"
 ends_late write-back 'read 20M 4k'
 kill -CONT "${store_pid[write-back]}"
-wait_until 15 answers write-back
+wait_until 30 answers write-back
 client write-back 'read -P 0 20M 4k'
 
 # A stop does not wait for stores that do not answer.

@@ -25,7 +25,7 @@ outside() {
 # ---- clean
 
 client a 'write -P 1 0 8M' 'read -P 1 0 4M'
-wait_until 10 eval '[ "$(volume a dirty_bytes)" = 0 ]'
+wait_until 30 eval '[ "$(volume a dirty_bytes)" = 0 ]'
 outside "$tmpdir/a" 2 0 $((8 << 20))
 client a 'read -P 1 0 1M' # what is cached is trusted
 blkcachectl invalidate a 1M 2M >"$tmpdir/out"

@@ -121,7 +121,7 @@ s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind(("127.0.0.1", int(sys.argv[1]))); s.listen(); print("ready", flush=True); time.sleep(60)' "$port" >"$tmpdir/taken" &
 taken=$!
 cleanup_fn end_process $taken
-wait_until 10 grep -q ready "$tmpdir/taken"
+wait_until 30 grep -q ready "$tmpdir/taken"
 start_daemon
 grep -q 'cannot listen at .*choose another port' "$daemon_log" || fail "$(cat "$daemon_log")"
 stop_daemon

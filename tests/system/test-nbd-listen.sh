@@ -47,8 +47,8 @@ wait "$first" || :
     >"$tmpdir/memory.counters" 2>"$tmpdir/addresses.log" &
 memory_pid=$!
 cleanup_fn end_process "$memory_pid"
-wait_until 10 test -S "$tmpdir/second.sock"
-wait_until 10 grep -q "second.sock" "$tmpdir/addresses.log"
+wait_until 30 test -S "$tmpdir/second.sock"
+wait_until 30 grep -q "second.sock" "$tmpdir/addresses.log"
 tcp=$(sed -n 's/.*address=tcp:\([^ ]*\)$/\1/p' "$tmpdir/addresses.log" | head -n 1)
 [ -n "$tcp" ] || fail "no TCP address was logged"
 for uri in "nbd+unix:///memory?socket=$tmpdir/memory.sock" \
@@ -64,12 +64,12 @@ for family, name in ((socket.AF_UNIX, sys.argv[1]), (socket.AF_INET, ("127.0.0.1
 print("port", one.getsockname()[1], flush=True)
 time.sleep(0.5)' "$tmpdir/going.sock" >"$tmpdir/going.log" &
 going=$!
-wait_until 10 grep -q port "$tmpdir/going.log"
+wait_until 30 grep -q port "$tmpdir/going.log"
 "$server" "unix:$tmpdir/going.sock" "tcp:127.0.0.1:$(awk '{ print $2 }' "$tmpdir/going.log")" "unix:$tmpdir/second.sock" \
     >"$tmpdir/memory.counters" 2>"$tmpdir/addresses.log" &
 memory_pid=$!
 cleanup_fn end_process "$memory_pid"
-wait_until 10 test -S "$tmpdir/second.sock"
+wait_until 30 test -S "$tmpdir/second.sock"
 wait "$going"
 
 # Nor is one waited for whose process has ended, though its socket still takes connections.
@@ -82,12 +82,12 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()' "$tmpdir/memory.sock" >"$tmpdir/holder.log" &
 wait "$!"
-wait_until 10 test -s "$tmpdir/holder.log"
+wait_until 30 test -s "$tmpdir/holder.log"
 holder=$(cat "$tmpdir/holder.log")
 cleanup_fn kill "$holder"
 rm -f "$tmpdir/second.sock"
 start_memory_server "unix:$tmpdir/second.sock"
-wait_until 10 test -S "$tmpdir/second.sock"
+wait_until 30 test -S "$tmpdir/second.sock"
 nbdinfo --size "nbd+unix:///memory?socket=$tmpdir/memory.sock" >/dev/null || fail "a dead server's socket"
 
 # A file that has become another server's is left alone.

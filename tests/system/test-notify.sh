@@ -18,18 +18,18 @@ while True:
     print(s.recv(4096).decode().replace("\n", " "), flush=True)' "$tmpdir/notify" >"$tmpdir/told" &
 listener=$!
 cleanup_fn end_process $listener
-wait_until 10 grep -q listening "$tmpdir/told"
+wait_until 30 grep -q listening "$tmpdir/told"
 
 export NOTIFY_SOCKET=$tmpdir/notify WATCHDOG_USEC=400000
 start_daemon
-wait_until 10 grep -qx READY=1 "$tmpdir/told"
+wait_until 30 grep -qx READY=1 "$tmpdir/told"
 wait_until 20 eval '[ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" -ge 5 ]'
 kill -HUP "$daemon_pid"
-wait_until 10 grep -qE '^RELOADING=1 MONOTONIC_USEC=[0-9]+$' "$tmpdir/told"
-wait_until 10 eval '[ "$(grep -cx READY=1 "$tmpdir/told")" = 2 ]'
+wait_until 30 grep -qE '^RELOADING=1 MONOTONIC_USEC=[0-9]+$' "$tmpdir/told"
+wait_until 30 eval '[ "$(grep -cx READY=1 "$tmpdir/told")" = 2 ]'
 echo nonsense >>"$config" # refused, and ready all the same
 kill -HUP "$daemon_pid"
-wait_until 10 eval '[ "$(grep -cx READY=1 "$tmpdir/told")" = 3 ]'
+wait_until 30 eval '[ "$(grep -cx READY=1 "$tmpdir/told")" = 3 ]'
 # While all stands still nobody says that all is well.
 kill -STOP "$daemon_pid"
 sleep 1 # for what is on its way to the file
@@ -37,7 +37,7 @@ before=$(grep -cx WATCHDOG=1 "$tmpdir/told")
 sleep 1.5
 [ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" = "$before" ] || fail "a stopped process says that it is well"
 kill -CONT "$daemon_pid"
-wait_until 10 eval '[ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" -gt "$before" ]'
+wait_until 30 eval '[ "$(grep -cx WATCHDOG=1 "$tmpdir/told")" -gt "$before" ]'
 stop_daemon
 wait_until 20 grep -qx STOPPING=1 "$tmpdir/told" # and with it all that was told before
 

@@ -50,7 +50,7 @@ for ((try = 1; try <= 3; try++)); do
 done
 [ "$cached" -ge 9728 ] || fail "of 10240 blocks only $cached are cached"
 next=$((2 + try))
-wait_until 5 eval 'blkcachectl events | grep -q "a job ended.*job=prefetch.*volume=a.*result=done"'
+wait_until 30 eval 'blkcachectl events | grep -q "a job ended.*job=prefetch.*volume=a.*result=done"'
 
 # ---- a volume that is larger than the cache: it is said how much of it is not there
 
@@ -66,7 +66,7 @@ cached=$(nbdinfo --map=blkcached:state --totals "$(nbd_uri c)" | awk '$3 != 0 { 
 jq -e ".state == \"done\" and .missed_bytes >= $((64 << 20)) and
     (.missed_bytes + $cached - $((160 << 20)) | fabs) <= $((16 << 20))" "$tmpdir/out" >/dev/null || fail "$cached of c are cached, but: $(cat "$tmpdir/out")"
 detach_c() { blkcachectl detach c >/dev/null 2>&1; } # a client that has just ended may still be counted
-wait_until 10 detach_c
+wait_until 30 detach_c
 next=$((next + 1))
 
 # ---- in the background, clients first

@@ -16,7 +16,7 @@ start_daemon
 qemu-io -f raw "$(nbd_uri database)" -c 'write -P 1 0 1M' -c 'read 0 512k' -c 'read 8M 512k' >"$tmpdir/qemu-io.log"
 sleep 2.5 # samples for the charts
 
-HOME=$tmpdir timeout 60 chromium --headless=new --no-sandbox --disable-gpu --window-size=1240,960 \
+HOME=$tmpdir timeout 200 chromium --headless=new --no-sandbox --disable-gpu --window-size=1240,960 \
     --user-data-dir="$tmpdir/chromium" --virtual-time-budget=5000 --enable-logging=stderr \
     --screenshot="$tmpdir/page.png" --dump-dom "http://$metrics/" >"$tmpdir/dom" 2>"$tmpdir/chromium.log" ||
     fail "chromium: $(tail -n 5 "$tmpdir/chromium.log")"

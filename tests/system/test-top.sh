@@ -13,7 +13,7 @@ fio --name=load --ioengine=nbd --uri="$(nbd_uri a)" --rw=randrw --bs=4k --iodept
     --time_based --runtime=200 --rate_iops=500 >"$tmpdir/fio.log" 2>&1 &
 fio_pid=$!
 cleanup_fn end_process $fio_pid
-wait_until 10 eval '[ "$(blkcachectl --json volumes | jq ".volumes[0].written_bytes")" -gt 0 ]'
+wait_until 30 eval '[ "$(blkcachectl --json volumes | jq ".volumes[0].written_bytes")" -gt 0 ]'
 
 blkcachectl top --count 2 >"$tmpdir/out"
 [ "$(grep -c '^VOLUME' "$tmpdir/out")" = 2 ] || fail "$(cat "$tmpdir/out")"

@@ -51,7 +51,7 @@ guest_wait() {
 # size each.  Their memory is taken when written and kept until guest_brd_free.
 guest_brd() {
     guest_modprobe brd rd_nr="$1" rd_size="$(($2 * 1024))" max_part=0
-    guest_wait 5 test -b "/dev/ram$(($1 - 1))" || guest_die "no /dev/ram$(($1 - 1))"
+    guest_wait 60 test -b "/dev/ram$(($1 - 1))" || guest_die "no /dev/ram$(($1 - 1))"
 }
 
 guest_brd_free() {

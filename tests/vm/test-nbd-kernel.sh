@@ -23,7 +23,7 @@ connect() {
     # Requests of a dead connection are sent again after that timeout.
     nbd-client -unix "$nbd_socket" -N v /dev/nbd0 -C 4 -t 20 >"$tmpdir/nbd-client.log" 2>&1 ||
         fail "nbd-client: $(cat "$tmpdir/nbd-client.log")"
-    wait_until 10 nbd-client -c /dev/nbd0
+    wait_until 60 nbd-client -c /dev/nbd0
     [ "$(counter connections_open)" = 4 ] || fail "$(counter connections_open) connections"
     python3 "$srcdir/tests/vm/nbd-kernel.py" 0 patience 120
 }

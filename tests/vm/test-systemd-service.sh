@@ -34,7 +34,7 @@ systemctl start blkcached || fail "start: $(journal)"
 [ "$(state StatusErrno)" = 0 ] || fail "$(journal)"
 pid=$(state MainPID)
 blkcachectl() { /usr/sbin/blkcachectl "$@"; }
-guest_wait 20 blkcachectl status >/dev/null || fail "not reachable"
+guest_wait 60 blkcachectl status >/dev/null || fail "not reachable"
 [ "$(stat -c %G:%a /run/blkcached/nbd.sock)" = blkcached:660 ] || fail "socket: $(stat -c %G:%a /run/blkcached/nbd.sock)"
 [ "$(stat -c %a /var/lib/blkcached)" = 700 ] || fail "state directory"
 
@@ -61,7 +61,7 @@ systemctl reload blkcached 2>/dev/null && fail "a wrong file is taken"
 configuration "$(volume a ram1 0)"
 inside bash -c 'exec 5<>/dev/ublkb1; echo $$ >"$0"; exec sleep 600' "$tmpdir/open" &
 user=$!
-guest_wait 20 test -s "$tmpdir/open" || fail "the device cannot be opened"
+guest_wait 60 test -s "$tmpdir/open" || fail "the device cannot be opened"
 systemctl reload blkcached 2>/dev/null && fail "a device in use is taken away"
 blkcachectl reload 2>"$tmpdir/reload" && fail "a device in use is taken away"
 grep -q 'volume "b".*ublkb1.*unmount it first' "$tmpdir/reload" || fail "$(cat "$tmpdir/reload")"
