@@ -314,6 +314,7 @@ void sim_world_check_progress(struct sim_world *world)
     if (!world->healed && steps > PATIENCE_STEPS) {
         sim_fault_heal(world);
         world->progress_step = world->trace.step;
+        world->phase_since_ns = world->now_ns; /* one that was stuck took hours, perhaps */
         return;
     }
     if (!world->healed ||

@@ -41,7 +41,7 @@
 
 # What the checks did not allow and had to: a write of a block in doubt that a kill let land behind a flush;
 # blocks given up twice, because giving them up was interrupted; unreadable blocks while shards recover;
-# headers that rot before the disk has them.
-for seed in 13044838 13041850 12005041 11001716; do
+# headers that rot before the disk has them; an I/O that was stuck for hours before faults ceased.
+for seed in 13044838 13041850 12005041 11001716 15005482; do
     "$builddir/tests/sim/blkcache-sim" --seed $seed --rounds 20 --once
 done
