@@ -103,8 +103,16 @@ cmp "$tmpdir/seen" "$tmpdir/other" || fail "the other backing store differs"
 
 # ---- what a start has to read: it is refused, and nothing is lost by that
 
-client v 'write -P 185 3M 4k' flush
-kill_daemon
+# Before the flash says that it is durable: from then on a start need not read it.
+killed_unmarked() {
+    client v 'write -P 185 3M 4k' flush
+    kill_daemon
+    if flash_is_marked "$tmpdir/flash.img"; then
+        start_daemon
+        return 1
+    fi
+}
+wait_until 60 killed_unmarked
 rules flash.img "error r 5 $(flash_offset 185) $(($(flash_offset 185) + 4096))"
 if "$builddir/blkcached" --foreground -c "$config" >"$tmpdir/refused" 2>&1; then fail "it starts"; fi
 grep -q 'recovery failed: Input/output error: .*ddrescue' "$tmpdir/refused" || fail "$(cat "$tmpdir/refused")"
