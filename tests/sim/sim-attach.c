@@ -117,6 +117,7 @@ void sim_attach_crash(struct sim_world *world, bool power)
         file->doubtful = false;
     }
     attach->cache_lost |= power;
+    attach->dropped = false;
     attach->loss = LOSS_NONE;
     attach->waiting = NULL;
     memset(attach->passing, 0, sizeof(attach->passing));
@@ -444,8 +445,8 @@ void sim_attach_lost(struct sim_world *world)
 
 void sim_attach_flush_failed(struct sim_world *world)
 {
-    if (world->phase >= PHASE_SERVE)
-        world->attach.cache_lost |= world->config.flash.flush_drops_percent > 0;
+    if (world->phase >= PHASE_SERVE && world->config.flash.flush_drops_percent > 0)
+        world->attach.cache_lost = world->attach.dropped = true;
     if (!MUTANT(413))
         sim_attach_lost(world);
 }

@@ -39,6 +39,7 @@ struct sim_attach {
     uint8_t loss;
     uint8_t step;    /* of PHASE_ATTACH */
     bool cache_lost; /* what the flash had not flushed when it was lost is gone */
+    bool dropped;    /* ... since this start: a flush that failed dropped it */
     bool passing[SIM_VOLUMES_MAX];
     struct attach_plan plans[SIM_VOLUMES_MAX];
     struct sim_file files[SIM_VOLUMES_MAX];

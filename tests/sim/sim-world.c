@@ -354,7 +354,8 @@ void sim_world_crash(struct sim_world *world, bool power)
     for (uint32_t i = 0; i < world->config.volume_count; i++)
         garbage |= world->config.volumes[i].backing.garbage;
     sim_request_drop_all(world);
-    oracle_crash(world->oracle, power, power && garbage);
+    /* What a flush of the flash dropped before a kill is gone as after a loss of power. */
+    oracle_crash(world->oracle, power || world->attach.dropped, power && garbage);
     for (uint32_t i = 0; i < world->config.volume_count; i++)
         if (world->volumes[i].ordered)
             alone_crash(world->alone[i], world->now_ns);
