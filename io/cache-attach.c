@@ -84,6 +84,20 @@ struct shard_runner *cache_runner_of(struct cache *cache, uint16_t volume, uint6
 
 /* ---- the state directory ------------------------------------------------------------------ */
 
+/* Whoever has only read the volume since the start has made no older copy of the flash stale. */
+static uint64_t sequence_of(struct cache_volume *volume, uint8_t state)
+{
+    struct cache *cache = volume->cache;
+    struct counters counters;
+
+    if (state == ATTACHMENT_STOPPED && volume->sequence_before != 0) {
+        cache_counters(cache, volume->volume.id, &counters);
+        if (counters.write_blocks + counters.zero_blocks == 0)
+            return volume->sequence_before;
+    }
+    return cache->superblock.sequence;
+}
+
 int cache_attach_store(struct cache_volume *volume, uint8_t state, uint64_t epoch,
                        struct dirty_block *dirty, uint64_t count, char *why, size_t why_bytes)
 {
@@ -96,7 +110,7 @@ int cache_attach_store(struct cache_volume *volume, uint8_t state, uint64_t epoc
         file.sequence = volume->file.sequence;
     } else {
         memcpy(file.flash, cache->superblock.block->uuid, sizeof(file.flash));
-        file.sequence = cache->superblock.sequence;
+        file.sequence = sequence_of(volume, state);
     }
     error = cache->state_dir == NULL
                 ? 0
@@ -242,6 +256,8 @@ int cache_attach_check(struct cache *cache, struct cache_volume *volume, bool is
     memcpy(flash.uuid, block->uuid, sizeof(flash.uuid));
     memcpy(flash.replaces, block->replaces, sizeof(flash.replaces));
     volume->plan = attach_decide(&volume->file, &flash, volume->force);
+    if (volume->plan.verdict == ATTACH_NORMAL && volume->force == 0)
+        volume->sequence_before = volume->file.sequence;
     switch (volume->plan.verdict) {
     case ATTACH_STALE: say_stale(volume, why, why_bytes); break;
     case ATTACH_BLOCKS:

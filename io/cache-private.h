@@ -27,6 +27,7 @@ struct cache_volume {
     unsigned force;                   /* enum attach_force */
     struct attachment file;           /* in the state directory, as it is known to be */
     struct attach_plan plan;          /* for this start */
+    uint64_t sequence_before;         /* the file's at this start; 0: it does not count any more */
     bool backing_debt;                /* the backing store may hold unflushed writes */
     struct ranges pins;               /* blocks; under change_lock once it is in service */
 

@@ -184,6 +184,15 @@ stop_daemon
 # A snapshot, or the file that was left behind when the flash was copied to a larger disk: same UUID.
 used="$flash" older=$tmpdir/older
 cp "$flash" "$older"
+# It is none as long as the volume is only read.
+start_daemon
+io "read -P 9 3M 64k"
+stop_daemon
+use "$older"
+start_daemon
+io "read -P 9 3M 64k" "read -P 8 4M 64k"
+stop_daemon
+use "$used"
 start_daemon
 cp "$flash" "$tmpdir/in-use"
 io "write -P 10 5M 64k" flush
