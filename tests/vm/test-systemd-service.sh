@@ -113,3 +113,22 @@ exec 9>&-
 systemctl reload blkcached || fail "reload: $(journal)"
 [ -S /run/blkcached/nbd.sock ] || fail "a reload takes the socket of systemd away"
 systemctl stop blkcached.socket blkcached.service || fail "stop: $(journal)"
+
+# ---- without ublk, as a user of its own: what root left in the state directory becomes the user's
+
+cp "$srcdir/conf/own-user.conf" /etc/systemd/system/blkcached.service.d/
+chgrp disk /dev/ram0 /dev/ram1
+chmod 660 /dev/ram0 /dev/ram1
+echo 'daemon = { metrics = ""; }; cache = { flash = "/dev/ram0"; ram = "16M"; };
+volumes = ( { name = "a"; backing = "/dev/ram1"; mode = "write-back"; } );' >/etc/blkcached/blkcached.conf
+systemctl daemon-reload
+systemctl start blkcached || fail "start as a user: $(journal)"
+inside grep -q "^Uid:[[:space:]]$(id -u blkcached)[[:space:]]" "/proc/$(state MainPID)/status" || fail "it runs as somebody else"
+inside grep -q "^CapEff:[[:space:]]0*$" "/proc/$(state MainPID)/status" || fail "it has capabilities"
+[ "$(stat -c %U /var/lib/blkcached)" = blkcached ] || fail "the state directory is not the user's"
+qemu-io -f raw -c "write -P 77 1M 64k" -c flush -c "read -P 77 1M 64k" \
+    "nbd+unix:///a?socket=/run/blkcached/nbd.sock" >"$tmpdir/qemu-io.log" || fail "$(cat "$tmpdir/qemu-io.log") $(journal)"
+blkcachectl flush --wait >/dev/null || fail "flush"
+systemctl reload blkcached || fail "reload: $(journal)"
+systemctl stop blkcached || fail "stop: $(journal)"
+[ "$(state Result)" = success ] || fail "result: $(journal)"
