@@ -4,7 +4,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/clock.h"
 #include "common/size.h"
 #include "daemon/ctl-client.h"
 #include "daemon/progress.h"
@@ -67,7 +66,7 @@ static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client
 {
     const struct timespec pause = {.tv_nsec = POLL_NS};
     enum ctl_exit failed = CTL_DONE;
-    uint64_t most = *dirty, least = *dirty, progress_ns = clock_ns(), now_ns;
+    uint64_t most = *dirty;
     unsigned stuck = 0;
     struct progress progress;
 
@@ -77,13 +76,8 @@ static enum ctl_exit wait_clean(const struct ctl *ctl, struct ctl_client *client
         failed = ask(client, flush, dirty);
         if (*dirty > most)
             most = *dirty;
-        now_ns = clock_ns();
-        if (*dirty < least || flush->reason[0] == '\0')
-            progress_ns = now_ns;
-        else if ((double)(now_ns - progress_ns) / 1e9 > flush->patience)
+        if (progress_stalls(&progress, *dirty, flush->reason[0] != '\0', flush->patience))
             break;
-        if (*dirty < least)
-            least = *dirty;
         stuck = *dirty <= flush->lost + flush->unreadable ? stuck + 1 : 0;
         progress_bytes(&progress, most - *dirty, most);
     }

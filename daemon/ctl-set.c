@@ -4,7 +4,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/clock.h"
 #include "common/size.h"
 #include "daemon/ctl-client.h"
 #include "daemon/progress.h"
@@ -20,24 +19,19 @@ static enum ctl_exit wait_for(const struct ctl *ctl, struct ctl_client *client, 
     enum ctl_exit failed = CTL_DONE;
     struct progress progress;
     const json_t *at;
-    uint64_t least = UINT64_MAX, progress_ns = clock_ns(), now_ns, left;
     char what[160], why[512] = "";
 
     progress_begin(&progress, "writing back", ctl->terminal);
     while (!failed && json_is_object(at = json_object_get(*answer, "transition"))) {
         progress_bytes(&progress, ctl_number(at, "begun_bytes") - ctl_number(at, "left_bytes"),
                        ctl_number(at, "begun_bytes"));
-        now_ns = clock_ns();
-        left = ctl_number(at, "left_bytes");
-        if (left < least || !json_is_string(json_object_get(at, "reason"))) {
-            progress_ns = now_ns;
-        } else if ((double)(now_ns - progress_ns) / 1e9 >
-                   json_number_value(json_object_get(at, "patience_seconds"))) {
+        if (progress_stalls(&progress, ctl_number(at, "left_bytes"),
+                            json_is_string(json_object_get(at, "reason")),
+                            json_number_value(json_object_get(at, "patience_seconds")))) {
             snprintf(why, sizeof(why), "%s is not in force yet: %s", ctl_text(at, "to"),
                      ctl_text(at, "reason"));
             break;
         }
-        least = left < least ? left : least;
         nanosleep(&pause, NULL);
         json_decref(*answer);
         failed = ctl_ask(client, json_pack("{s:s, s:s}", "verb", "set", "volume", volume),

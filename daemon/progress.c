@@ -11,8 +11,20 @@
 
 void progress_begin(struct progress *progress, const char *what, bool shown)
 {
-    *progress = (struct progress){.what = what, .shown = shown, .started_ns = clock_ns()};
-    progress->printed_ns = progress->started_ns;
+    *progress = (struct progress){
+        .what = what, .shown = shown, .started_ns = clock_ns(), .least = UINT64_MAX};
+    progress->printed_ns = progress->gained_ns = progress->started_ns;
+}
+
+bool progress_stalls(struct progress *progress, uint64_t left, bool hindered, double patience)
+{
+    uint64_t now = clock_ns();
+
+    if (left < progress->least || !hindered)
+        progress->gained_ns = now;
+    if (left < progress->least)
+        progress->least = left;
+    return hindered && (double)(now - progress->gained_ns) / 1e9 > patience;
 }
 
 void progress_bytes(struct progress *progress, uint64_t done, uint64_t total)
