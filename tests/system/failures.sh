@@ -109,7 +109,7 @@ client() {
     for command; do arguments+=(-c "$command"); done
     timeout 60 qemu-io -f raw "${arguments[@]}" "$(nbd_uri "$name")" >"$log" 2>&1 ||
         fail "$name: $*: $(tail -n 3 "$log")"
-    if grep -q -e 'Pattern verification failed' "$log"; then
+    if grep -q 'failed' "$log"; then
         fail "$name: $*: $(tail -n 3 "$log")"
     fi
 }

@@ -3,6 +3,7 @@
 # A backing store that was replaced while the daemon was stopped is not taken for the one that is
 # cached, whatever its name: what is cached would hide it, and dirty data would be mixed in.
 . "$srcdir/tests/functions.sh"
+. "$srcdir/tests/system/failures.sh"
 requires_program qemu-io
 requires_built blkcached blkcachectl
 requires_free_space 100
@@ -13,13 +14,6 @@ truncate -s 16M "$file"
 format_flash 20M --shards 1 --quick >/dev/null
 use() { # FILE
     ram=4M write_config "name = \"v\"; mode = \"write-back\"; backing = \"$1\";"
-}
-# Several commands in one client, all of which must succeed.
-io() {
-    local arguments=() command
-    for command; do arguments+=(-c "$command"); done
-    qemu-io -f raw "${arguments[@]}" "$(nbd_uri v)" >"$tmpdir/io.log" 2>&1 || fail "$*"
-    if grep -q -e "failed" -e "Pattern verification" "$tmpdir/io.log"; then fail "$*"; fi
 }
 # refused WORDS: the daemon does not start, and says so; nor does --check like it.
 refused() {
@@ -33,10 +27,10 @@ refused() {
 
 use "$file"
 start_daemon
-io "write -P 1 0 1M" flush
+client v "write -P 1 0 1M" flush
 blkcachectl flush --wait >/dev/null
 cp "$file" "$tmpdir/backup"
-io "write -P 2 0 1M" flush
+client v "write -P 2 0 1M" flush
 stop_daemon
 
 # ---- it was restored from a backup --------------------------------------------------------------
@@ -48,7 +42,7 @@ refused "$other" "is another file or disk than last time"
 start_daemon --discard-dirty v
 grep -q "given up, as --discard-dirty asks: all that this flash has of the volume" "$daemon_log" ||
     fail "nothing is said of what is given up"
-io "read -P 1 0 1M" "write -P 3 512k 512k" flush
+client v "read -P 1 0 1M" "write -P 3 512k 512k" flush
 blkcachectl flush --wait >/dev/null
 stop_daemon
 cmp -n $((512 << 10)) "$file" <(head -c 512K /dev/zero | tr '\0' '\1') || fail "dirty data were mixed in"
@@ -59,7 +53,7 @@ cp "$file" "$tmpdir/copy"
 mv "$tmpdir/copy" "$file"
 refused "$other" "is another file or disk than last time"
 start_daemon --trust-flash v
-io "read -P 1 0 512k" "read -P 3 512k 512k"
+client v "read -P 1 0 512k" "read -P 3 512k 512k"
 stop_daemon
 
 # ---- it is the file that counts, not its name ---------------------------------------------------
@@ -67,7 +61,7 @@ stop_daemon
 mv "$file" "$tmpdir/renamed"
 use "$tmpdir/renamed"
 start_daemon
-io "read -P 3 512k 512k"
+client v "read -P 3 512k 512k"
 stop_daemon
 truncate -s 8M "$tmpdir/renamed"
 refused "shrank" "shrank from 16777216 to 8388608 bytes"

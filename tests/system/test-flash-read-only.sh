@@ -6,13 +6,6 @@
 requires_program qemu-io jq
 . "$srcdir/tests/system/failures.sh"
 
-# io COMMAND...: on volume v; fails like the first of them. qemu-io's exit code tells.
-io() {
-    local arguments=() command
-    for command; do arguments+=(-c "$command"); done
-    qemu-io -f raw "${arguments[@]}" "$(nbd_uri v)" >"$tmpdir/io.log" 2>&1 &&
-        ! grep -q -e "failed" -e "Pattern verification" "$tmpdir/io.log"
-}
 attachment() { sed -n "s/^$1 //p" "$tmpdir/state/v.epoch"; }
 daemon_fails() { # OPTION...: what it says is in $tmpdir/said
     if "$builddir/blkcached" --foreground -c "$config" "$@" >"$tmpdir/said" 2>&1; then fail "it succeeds: $*"; fi
@@ -28,7 +21,7 @@ image=$tmpdir/flash.img
 
 start_daemon
 rules store "error w 5"
-io "write -P 1 0 1M" "write -P 2 8M 64k" "write -z 9M 64k" flush || fail "the first writes"
+client v "write -P 1 0 1M" "write -P 2 8M 64k" "write -z 9M 64k" flush
 if "$builddir/blkcached" -c "$config" --drain-flash >"$tmpdir/said" 2>&1; then fail "drained under a daemon"; fi
 kill_daemon
 rules flash.img "error wzf 30"
@@ -47,7 +40,7 @@ drain # there is nothing left to do
 start_daemon --without-flash
 expect "the flash" "$(status .flash.state)" missing
 expect "the volume" "$(volume v state)" no-flash
-io "read -P 1 0 1M" "read -P 2 8M 64k" "read -P 0 9M 64k" "write -P 3 512k 4k" flush || fail "without the flash"
+client v "read -P 1 0 1M" "read -P 2 8M 64k" "read -P 0 9M 64k" "write -P 3 512k 4k" flush
 stop_daemon
 
 # It can be written again, and the daemon finds out at run time what the start found out before.
@@ -55,34 +48,35 @@ rules flash.img
 start_daemon
 expect "the flash" "$(status .flash.state)" ok
 rules store "error w 5"
-io "read -P 3 512k 4k" "read -P 1 516k 4k" "write -P 4 16M 256k" "write -P 5 20M 4k" flush || fail "with the flash"
+client v "read -P 3 512k 4k" "read -P 1 516k 4k" "write -P 4 16M 256k" "write -P 5 20M 4k" flush
 rules flash.img "error wzf 30"
-io "write -P 6 24M 64k" flush & # waits until it is known what only the flash has
-client=$!
+# Waits until it is known what only the flash has.
+qemu-io -f raw -c "write -P 6 24M 64k" -c flush "$(nbd_uri v)" >"$tmpdir/writer.log" 2>&1 &
+writer=$!
 for ((i = 0; i < 1200; i++)); do
     [ "$(attachment state)" = detached ] && break
     sleep 0.05
 done
 expect "the flash" "$(status .flash.state)" failed
 rules store
-wait $client || : # it may have found the backing store failing
-io "read -P 4 16M 256k" "write -P 6 24M 64k" flush || fail "after the loss"
+wait $writer || : # it may have found the backing store failing
+client v "read -P 4 16M 256k" "write -P 6 24M 64k" flush
 expect "listed" "$(attachment dirty)" 65
 kill_daemon
 
 drain
 expect "listed" "$(attachment state) $(attachment dirty)" "detached 0"
 start_daemon --without-flash
-io "read -P 4 16M 256k" "read -P 5 20M 4k" "read -P 6 24M 64k" "read -P 3 512k 4k" || fail "drained after the loss"
+client v "read -P 4 16M 256k" "read -P 5 20M 4k" "read -P 6 24M 64k" "read -P 3 512k 4k"
 stop_daemon
 
 # One of its blocks cannot be read either.
 rules flash.img
 start_daemon
 rules store "error w 5"
-io "write -P 7 0 64k" "write -P 8 30M 4k" flush || fail "with the flash again"
+client v "write -P 7 0 64k" "write -P 8 30M 4k" flush
 stop_daemon
-place=$(grep -obUa -P '\x08{4096}' "$image" | tail -n 1 | cut -d : -f 1)
+place=$(flash_offset 8)
 rules flash.img "error r 5 $place $((place + 4096))" "error wzf 30"
 rules store
 daemon_fails
@@ -91,12 +85,12 @@ if "$builddir/blkcached" -c "$config" --drain-flash >"$tmpdir/said" 2>&1; then f
 grep -q "1 block" "$tmpdir/said" || fail "what is missing is not named: $(cat "$tmpdir/said")"
 expect "listed" "$(attachment state) $(attachment dirty)" "detached 1"
 start_daemon --without-flash
-io "read -P 7 0 64k" || fail "what could be read"
-io "read 30M 4k" && fail "read what could not be"
+client v "read -P 7 0 64k"
+client_fails v "read 30M 4k" "Input/output error"
 stop_daemon
 rules flash.img "error wzf 30"
 drain
 expect "listed" "$(attachment state) $(attachment dirty)" "detached 0"
 start_daemon --without-flash
-io "read -P 7 0 64k" "read -P 8 30M 4k" || fail "at the end"
+client v "read -P 7 0 64k" "read -P 8 30M 4k"
 stop_daemon

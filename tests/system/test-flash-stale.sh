@@ -3,6 +3,7 @@
 # Flash, state directory and backing store that do not belong together are refused, with a message
 # that names the way out; what is forced says what it gives up.
 . "$srcdir/tests/functions.sh"
+. "$srcdir/tests/system/failures.sh"
 requires_program qemu-io jq nbdkit
 requires_built blkcached blkcachectl
 requires_free_space 300
@@ -22,13 +23,6 @@ use() { # FLASH [BACKING]
     flash=$1
     ram=4M write_config "$volume backing = \"${2:-$store}\";"
 }
-# Several commands in one client, all of which must succeed.
-io() {
-    local arguments=() command
-    for command; do arguments+=(-c "$command"); done
-    qemu-io -f raw "${arguments[@]}" "$(nbd_uri v)" >"$tmpdir/io.log" 2>&1 || fail "$*"
-    if grep -q -e "failed" -e "Pattern verification" "$tmpdir/io.log"; then fail "$*"; fi
-}
 # refused WORDS [OPTION...]: the daemon does not start, and says so.
 refused() {
     local words=$1 status=0
@@ -44,13 +38,13 @@ said() { grep -q -e "$1" "$daemon_log" || fail "the log does not say: $1"; }
 
 use "$first"
 start_daemon
-io "write -P 1 0 1M" flush
+client v "write -P 1 0 1M" flush
 blkcachectl flush --wait >/dev/null
 stop_daemon
 
 use "$second"
 start_daemon
-io "read -P 1 0 1M" "write -P 2 0 512k" flush
+client v "read -P 1 0 1M" "write -P 2 0 512k" flush
 blkcachectl flush --wait >/dev/null
 stop_daemon
 use "$first"
@@ -60,11 +54,11 @@ refused "discard-dirty v"
 grep -q "the flash is stale" "$tmpdir/check.log" || fail "--check does not say what is wrong"
 refused "there is no such volume" --discard-dirty w
 start_daemon --discard-dirty v
-io "read -P 2 0 512k" "read -P 1 512k 512k"
+client v "read -P 2 0 512k" "read -P 1 512k 512k"
 said "given up, as --discard-dirty asks: all that this flash has of the volume"
 kill_daemon
 start_daemon
-io "read -P 2 0 512k" "read -P 1 512k 512k"
+client v "read -P 2 0 512k" "read -P 1 512k 512k"
 stop_daemon
 use "$second"
 refused "stale for volume"
@@ -74,7 +68,7 @@ refused "stale for volume"
 use "$first"
 start_daemon
 touch "$trigger"
-io "write -P 3 64k 64k" flush
+client v "write -P 3 64k 64k" flush
 stop_daemon
 format_flash 20M --shards 1 --quick >/dev/null
 cp "$flash" "$tmpdir/fresh"
@@ -88,7 +82,7 @@ use "$tmpdir/fresh"
 rm "$trigger"
 start_daemon
 said "given up: what was dirty on the flash that was formatted volume=v blocks=\"16 blocks (65536 bytes): 16-31\""
-io "read -P 2 0 512k"
+client v "read -P 2 0 512k"
 kill_daemon
 use "$tmpdir/third"
 refused "not stopped cleanly: that flash may have the only copy"
@@ -98,7 +92,7 @@ refused "not stopped cleanly: that flash may have the only copy"
 use "$tmpdir/fresh"
 start_daemon
 touch "$trigger"
-io "write -P 4 1M 64k" flush
+client v "write -P 4 1M 64k" flush
 stop_daemon
 cp -r "$tmpdir/state" "$tmpdir/state.kept"
 rm "$tmpdir/state/v.epoch"
@@ -108,7 +102,7 @@ sed 's/^dirty .*/dirty 1/' "$tmpdir/state.kept/v.epoch" >"$tmpdir/state/v.epoch"
 refused "is damaged"
 rm "$tmpdir/state/v.epoch"
 start_daemon --trust-flash v
-io "read -P 4 1M 64k"
+client v "read -P 4 1M 64k"
 stop_daemon
 
 # ---- another backing store ----------------------------------------------------------------------
@@ -133,30 +127,30 @@ mv "$flash.away" "$flash"
 start_daemon
 cp "$flash" "$tmpdir/fresh.old"
 rm "$trigger"
-io "write -P 5 2M 64k" flush
+client v "write -P 5 2M 64k" flush
 touch "$trigger"
 kill_daemon
 mv "$flash" "$flash.away"
 refused "nobody knows of which blocks" --without-flash
 rm "$trigger"
 start_daemon --without-flash --discard-dirty v
-io "write -P 6 2M 64k" flush
+client v "write -P 6 2M 64k" flush
 said "served in pass-through"
 kill_daemon
 mv "$flash.away" "$flash"
 start_daemon
-io "read -P 6 2M 64k" "read -P 2 0 512k"
+client v "read -P 6 2M 64k" "read -P 2 0 512k"
 
 # ---- the flash is back, and is not what it was --------------------------------------------------
 
 touch "$trigger"
-io "write -P 7 3M 64k" flush
+client v "write -P 7 3M 64k" flush
 stop_daemon
 cp "$flash" "$tmpdir/fresh.7"
 mv "$flash" "$flash.away"
 rm "$trigger"
 start_daemon --without-flash
-io "write -P 8 4M 64k" flush
+client v "write -P 8 4M 64k" flush
 stop_daemon
 mv "$flash.away" "$flash"
 # The same cache without its last records.
@@ -173,10 +167,10 @@ END
 refused "has lost what was dirty on it: \|dirty blocks on it are damaged"
 start_daemon --discard-dirty v
 said "given up, as --discard-dirty asks: "
-io "read -P 8 4M 64k" "read -P 6 2M 64k" "write -P 9 3M 64k" "read -P 9 3M 64k" flush
+client v "read -P 8 4M 64k" "read -P 6 2M 64k" "write -P 9 3M 64k" "read -P 9 3M 64k" flush
 stop_daemon
 start_daemon
-io "read -P 9 3M 64k" "read -P 8 4M 64k"
+client v "read -P 9 3M 64k" "read -P 8 4M 64k"
 stop_daemon
 
 # ---- an older copy of the same flash ------------------------------------------------------------
@@ -186,16 +180,16 @@ used="$flash" older=$tmpdir/older
 cp "$flash" "$older"
 # It is none as long as the volume is only read.
 start_daemon
-io "read -P 9 3M 64k"
+client v "read -P 9 3M 64k"
 stop_daemon
 use "$older"
 start_daemon
-io "read -P 9 3M 64k" "read -P 8 4M 64k"
+client v "read -P 9 3M 64k" "read -P 8 4M 64k"
 stop_daemon
 use "$used"
 start_daemon
 cp "$flash" "$tmpdir/in-use"
-io "write -P 10 5M 64k" flush
+client v "write -P 10 5M 64k" flush
 stop_daemon
 for copy in "$older" "$tmpdir/in-use"; do
     use "$copy"
@@ -205,7 +199,7 @@ for copy in "$older" "$tmpdir/in-use"; do
 done
 use "$used"
 start_daemon
-io "read -P 10 5M 64k"
+client v "read -P 10 5M 64k"
 kill_daemon
 use "$older"
 refused "it is an older copy of the flash"
@@ -213,12 +207,12 @@ refused "it is an older copy of the flash"
 mv "$used" "$tmpdir/moved"
 use "$tmpdir/moved"
 start_daemon
-io "read -P 10 5M 64k"
+client v "read -P 10 5M 64k"
 stop_daemon
 use "$older"
 start_daemon --discard-dirty v
 said "given up, as --discard-dirty asks: all that this flash has of the volume"
-io "write -P 11 5M 64k" "read -P 11 5M 64k" "read -P 9 3M 64k" flush
+client v "write -P 11 5M 64k" "read -P 11 5M 64k" "read -P 9 3M 64k" flush
 stop_daemon
 use "$tmpdir/moved"
 refused "stale for volume"
@@ -227,12 +221,12 @@ refused "stale for volume"
 
 use "$tmpdir/moved"
 start_daemon --discard-dirty v
-io "write -P 12 6M 64k" flush
+client v "write -P 12 6M 64k" flush
 cp "$tmpdir/state/v.epoch" "$tmpdir/before"
 stop_daemon
 cp "$tmpdir/before" "$tmpdir/state/v.epoch"
 start_daemon
-io "read -P 12 6M 64k"
+client v "read -P 12 6M 64k"
 stop_daemon
 # A file of the version that noted no number.
 python3 - "$tmpdir/state/v.epoch" <<'END'
@@ -253,5 +247,5 @@ with open(sys.argv[1], "w", encoding="ascii") as file:
 END
 grep -q '^sequence' "$tmpdir/state/v.epoch" && fail "the file was not made old"
 start_daemon
-io "read -P 12 6M 64k"
+client v "read -P 12 6M 64k"
 stop_daemon
